@@ -1,0 +1,154 @@
+"""The settings of every job, as frozen dataclasses of plain values.
+
+The same word names a setting in the flag, the config file, Python, the JSON output and the docs.
+``None`` means "what the model's own preset says" (see :class:`SamplingPreset`).
+Only the standard library is imported here: the command line reads this module to draw its help.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any
+
+from xpsr_cli.errors import UsageError
+
+MIN_SIDE_PX = 16
+"""Smallest side of an input photo, in pixels."""
+MIN_SCALE, MAX_SCALE = 1.0, 8.0
+
+
+class ColorFix(str, Enum):
+    """How the colours of the result are tied to the input (specs: paper C9)."""
+
+    ADAIN = "adain"
+    WAVELET = "wavelet"
+    NONE = "none"
+
+
+class SchedulerName(str, Enum):
+    """The diffusers schedulers that can drive the sampler."""
+
+    DDPM = "ddpm"
+    DDIM = "ddim"
+    UNIPC = "unipc"
+    DPMSOLVERPP = "dpmsolver++"
+
+
+class Precision(str, Enum):
+    """Floating-point type of the networks; ``auto`` takes the fastest one that is safe on the device."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class StartLatent(str, Enum):
+    """What the sampler starts from.
+
+    ``lr``: the encoded, enlarged input, noised (published XPSR noises it twice: ``added_noise_level``).
+    ``noise``: pure noise times ``start_noise``; for residual latents, whose mean is zero, this *is* the input.
+    """
+
+    LR = "lr"
+    NOISE = "noise"
+
+
+class Sizing(str, Enum):
+    """How the working canvas reaches a size the networks take.
+
+    ``pad``: exact target size, edges replicated to the next multiple, cropped afterwards.
+    ``resize``: the released script's rule (short side at least 512, floor to multiples of 8, resized back at the end).
+    """
+
+    PAD = "pad"
+    RESIZE = "resize"
+
+
+@dataclass(frozen=True)
+class SamplingPreset:
+    """The sampling settings a model was made for. The defaults are the published XPSR ones (its ``test.py``)."""
+
+    steps: int = 20
+    guidance_scale: float = 4.5
+    conditioning_scale: float = 1.0
+    scheduler: SchedulerName = SchedulerName.DDPM
+    start: StartLatent = StartLatent.LR
+    added_noise_level: int = 800  # second noising of the start latent, in training timesteps
+    start_noise: float = 1.0  # standard deviation of the starting noise, for start = "noise"
+    color_fix: ColorFix = ColorFix.ADAIN
+    sizing: Sizing = Sizing.RESIZE
+    tile_size: int = 512  # pixels of the enlarged photo
+    tile_overlap: int = 128
+    prompt_suffix: str = "clean, high-resolution, 8k, high quality, clear text."
+    negative_prompt: str = "blurry, dotted, noise, raster lines, unclear, lowres, over-smoothed."
+    negative_low_prompt: str = "high resolution, best quality, clear"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SamplingPreset:
+        """Build from JSON values; an unknown key is a :class:`UsageError` that lists the known ones."""
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise UsageError(f"Unknown sampling setting {unknown[0]!r}.", f"Known: {', '.join(known)}.")
+        enums = {
+            "scheduler": SchedulerName,
+            "start": StartLatent,
+            "color_fix": ColorFix,
+            "sizing": Sizing,
+        }
+        return cls(**{k: enums[k](v) if k in enums else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class UpscaleSettings:
+    """What ``xpsr upscale`` was asked to do with a photo. ``None`` takes the model's preset."""
+
+    scale: float = 4.0
+    prompt: str = ""  # what is in the photo (high-level)
+    low_prompt: str = ""  # how it is degraded (low-level)
+    negative_prompt: str | None = None
+    seed: int = 0
+    steps: int | None = None
+    guidance_scale: float | None = None
+    conditioning_scale: float | None = None
+    scheduler: SchedulerName | None = None
+    color_fix: ColorFix | None = None
+    tile_size: int | None = None  # pixels of the enlarged photo, a multiple of 64
+    tile_overlap: int | None = None  # pixels of the enlarged photo, a multiple of 8
+    tile_batch: int = 1  # windows per network call
+
+    def __post_init__(self) -> None:
+        _require("scale", self.scale, MIN_SCALE, MAX_SCALE)
+        _require("steps", self.steps, 1, 1000)
+        _require("guidance_scale", self.guidance_scale, 0.0, 50.0)
+        _require("conditioning_scale", self.conditioning_scale, 0.0, 10.0)
+        _require("tile_batch", self.tile_batch, 1, 4096)
+        _require("seed", self.seed, 0, 2**63 - 1)
+        _require("tile_size", self.tile_size, 128, 65536)
+        if self.tile_size is not None and self.tile_size % 64:
+            raise UsageError(f"tile-size is {self.tile_size}, which is not a multiple of 64.", "Try 512.")
+        _require("tile_overlap", self.tile_overlap, 0, 65536)
+        if self.tile_overlap is not None and self.tile_overlap % 8:
+            raise UsageError(f"tile-overlap is {self.tile_overlap}, which is not a multiple of 8.", "Try 128.")
+
+    def resolve(self, preset: SamplingPreset) -> SamplingPreset:
+        """The preset with every setting the user named put over it; overlap must stay below the tile size."""
+        named = {f.name: getattr(self, f.name) for f in fields(preset) if hasattr(self, f.name)}
+        resolved = replace(preset, **{k: v for k, v in named.items() if v is not None})
+        if resolved.tile_overlap > resolved.tile_size // 2:
+            raise UsageError(
+                f"tile-overlap {resolved.tile_overlap} is more than half of tile-size {resolved.tile_size}.",
+                f"Use at most {resolved.tile_size // 2}.",
+            )
+        return resolved
+
+
+def _require(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise :class:`UsageError` unless ``low <= value <= high``; ``None`` passes, NaN does not."""
+    if value is None:
+        return
+    if not math.isfinite(value) or not low <= value <= high:
+        raise UsageError(f"{name.replace('_', '-')} is {value}, allowed is {low:g} to {high:g}.")
