@@ -1,0 +1,82 @@
+"""Semantic-Fusion Attention (SFA): one feature map read in the light of two texts.
+
+# shapes: B batch, C channels, h w latent cells of this level, N = h*w, L text tokens, D text width
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+
+
+class Fusion(str, Enum):
+    """How the high-level and the low-level branch are joined; ``parallel`` is the published one, the rest ablations."""
+
+    PARALLEL = "parallel"  # both read the features; a third transformer fuses them
+    SERIAL = "serial"  # the low-level branch reads what the high-level branch wrote
+    HIGH = "high"  # only what is in the photo
+    LOW = "low"  # only how the photo is degraded
+
+
+class PromptPair(NamedTuple):
+    """The two texts of a call, travelling where a stock block carries its single ``encoder_hidden_states``."""
+
+    high: Tensor  # (B, L, D) what is in the photo
+    low: Tensor | None  # (B, L, D) how it is degraded
+
+
+def tokens(features: Tensor) -> Tensor:
+    """Feature map (B, C, h, w) as attention context (B, h*w, C), row by row."""
+    return features.flatten(2).transpose(1, 2)
+
+
+class SemanticFusionAttention(nn.Module):
+    """Three complete transformers that stand where a stock block has one.
+
+    ``high`` and ``low`` each read the same features with their own text; ``fusion`` takes its queries from the high
+    branch and its keys and values from the plain tokens of the low branch. The input survives only inside ``high``.
+    Without a low text the result is the high branch, which is an ordinary ControlNet. Nothing here starts at zero.
+    """
+
+    def __init__(
+        self,
+        high: Transformer2DModel | None,
+        low: Transformer2DModel | None,
+        fusion: Transformer2DModel | None,
+        kind: Fusion,
+    ) -> None:
+        super().__init__()
+        self.high = high
+        self.low = low
+        self.fusion = fusion
+        self.kind = kind
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: PromptPair, **_: Any) -> tuple[Tensor]:
+        """(B, C, h, w) to the same shape, in a tuple as stock blocks expect; they also pass masks, always ``None``."""
+        high_text, low_text = encoder_hidden_states
+        if self.kind is Fusion.LOW:
+            if low_text is None:
+                raise ValueError("fusion 'low' has nothing to read without a low-level text.")
+            return self.low(hidden_states, low_text, return_dict=False)
+
+        high = self.high(hidden_states, high_text, return_dict=False)[0]
+        if self.kind is Fusion.HIGH or low_text is None:
+            return (high,)
+        if self.kind is Fusion.SERIAL:
+            return self.low(high, low_text, return_dict=False)
+        low = self.low(hidden_states, low_text, return_dict=False)[0]
+        return self.fusion(high, tokens(low), return_dict=False)
+
+    def copy_from(self, stock: Transformer2DModel) -> None:
+        """Start every branch as a copy of a UNet's text attention (the fusion's image keys and values stay fresh)."""
+        weights = stock.state_dict()
+        for branch in (self.high, self.low):
+            if branch is not None:
+                branch.load_state_dict(weights)
+        if self.fusion is not None:
+            own = self.fusion.state_dict()
+            fresh = {key: own[key] for key in own if key.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))}
+            self.fusion.load_state_dict({**weights, **fresh})
