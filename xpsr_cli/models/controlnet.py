@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from xpsr_cli.models.degradation_free import DegradationFreeHeads
 from xpsr_cli.models.encoder import LatentEncoder
-from xpsr_cli.models.pyramid_encoder import PyramidImageEncoder
 from xpsr_cli.models.published import CONTROLNET_FIXED, CONTROLNET_KEYS
+from xpsr_cli.models.pyramid_encoder import PyramidImageEncoder, zeroed
 from xpsr_cli.models.semantic_fusion import Fusion, PromptPair, SemanticFusionAttention
 
 
@@ -28,14 +28,6 @@ class ControlOutput(NamedTuple):
     mid: Tensor  # residual of the mid block, scaled
     rgb: tuple[Tensor, ...] = ()  # predicted photos (B, 3, f*h/2, f*w/2), ... (B, 3, h, w), in [-1, 1]
     latent: tuple[Tensor, ...] = ()  # predicted latents (B, c, h_k, w_k), one per residual, the mid block's last
-
-
-def zero_conv(channels: int) -> nn.Conv2d:
-    """A 1x1 convolution that starts at zero, so that an untrained ControlNet changes nothing."""
-    conv = nn.Conv2d(channels, channels, 1)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
-    return conv
 
 
 class XpsrControlNet(LatentEncoder):
@@ -79,7 +71,7 @@ class XpsrControlNet(LatentEncoder):
         super().__init__()
         self.build_encoder()
         self.fusion = Fusion(fusion) if use_lowlevel_prompt else Fusion.HIGH
-        last = len(block_out_channels) - 1
+        last, width = len(block_out_channels) - 1, block_out_channels[-1]
         for level, block in enumerate(self.down_blocks):
             if isinstance(block, CrossAttnDownBlock2D):
                 self._install_fusion(block, level)
@@ -92,15 +84,11 @@ class XpsrControlNet(LatentEncoder):
             use_rrdb=use_rrdb,
             rgb_heads=return_rgbs,
         )
-        self.down_projections = nn.ModuleList(zero_conv(c) for c in self.skip_channels)
-        self.mid_projection = zero_conv(block_out_channels[last])
-        self.latent_heads = (
-            DegradationFreeHeads(self.skip_channels, block_out_channels[last], in_channels)
-            if use_latent_pred
-            else None
-        )
+        self.down_projections = nn.ModuleList(zeroed(nn.Conv2d(c, c, 1)) for c in self.skip_channels)
+        self.mid_projection = zeroed(nn.Conv2d(width, width, 1))
+        self.latent_heads = DegradationFreeHeads(self.skip_channels, width, in_channels) if use_latent_pred else None
 
-    def _install_fusion(self, block: nn.Module, level: int) -> None:
+    def _install_fusion(self, block: Any, level: int) -> None:
         """Put Semantic-Fusion Attention where the stock block has its text attention."""
         width, text_dim = self.config.block_out_channels[level], self.config.cross_attention_dim
         for i, stock in enumerate(block.attentions):
@@ -164,7 +152,7 @@ class XpsrControlNet(LatentEncoder):
         return ControlOutput(down, mid * scales[-1], rgb, latent)
 
     @classmethod
-    def from_unet(cls, unet: nn.Module, **options: Any) -> XpsrControlNet:
+    def from_unet(cls, unet: Any, **options: Any) -> XpsrControlNet:
         """A fresh ControlNet that starts as a copy of a UNet's encoder (:class:`XpsrUNet` or a stock SD one).
 
         ``options`` are config fields the UNet does not have, such as ``conditioning_embedding_out_channels``,

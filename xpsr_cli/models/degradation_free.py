@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from xpsr_cli.models.controlnet import ControlOutput
 
 DEGRADATION_FREE_WEIGHT = 0.05
 """Weight of the summed terms beside the noise-prediction error, as published."""
@@ -28,18 +31,6 @@ class DegradationFreeHeads(nn.Module):
         return (*(head(residual) for head, residual in zip(self.down, down, strict=True)), self.mid(mid))
 
 
-class DegradationFreePredictions(Protocol):
-    """What the loss reads of a ControlNet's output."""
-
-    @property
-    def rgb(self) -> tuple[Tensor, ...]:
-        """Predicted photos (B, 3, H/2**k, W/2**k) in [-1, 1]."""
-
-    @property
-    def latent(self) -> tuple[Tensor, ...]:
-        """Predicted latents (B, c, h_k, w_k)."""
-
-
 class DegradationFreeLoss(NamedTuple):
     """The unweighted terms, each a mean absolute error, and their sum."""
 
@@ -53,7 +44,7 @@ def reduced(target: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(target, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def degradation_free_loss(output: DegradationFreePredictions, hr_pm1: Tensor, latents: Tensor) -> DegradationFreeLoss:
+def degradation_free_loss(output: ControlOutput, hr_pm1: Tensor, latents: Tensor) -> DegradationFreeLoss:
     """The DFC terms of one batch, computed in fp32.
 
     ``output`` comes from a ControlNet call ``with_heads=True``; ``hr_pm1`` is the clean photo (B, 3, H, W) in [-1, 1];

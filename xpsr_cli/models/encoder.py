@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -16,19 +16,19 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, DownBlock2D, UNetMidBlock2DCrossAttn
 from torch import Tensor, nn
 
-from xpsr_cli.models.published import check_fixed
+from xpsr_cli.models.published import Fixed, check_config
 
 
 class LatentEncoder(ModelMixin, ConfigMixin):
     """Base of :class:`XpsrUNet` and :class:`XpsrControlNet`: time embedding, down blocks and mid block.
 
     Subclasses register their config, then call :meth:`build_encoder`. Weights live in published folders, whose key
-    names are not the ones used here: read and write them with :mod:`xpsr_cli.models.loading`.
+    names are not the ones used here: read and write them with :mod:`xpsr_cli.models.folders`.
     """
 
     published_class: ClassVar[str]  # _class_name of the published config
-    published_names: ClassVar[Mapping[str, str]]  # our key templates -> published ones
-    fixed_fields: ClassVar[Mapping[str, tuple[Any, ...]]]  # published config fields that are not varied here
+    published_names: ClassVar[Sequence[tuple[str, str]]]  # our keys -> published ones
+    fixed_fields: ClassVar[Fixed]  # published config fields that are not varied here
 
     conv_in: nn.Conv2d
     time_proj: Timesteps
@@ -40,16 +40,19 @@ class LatentEncoder(ModelMixin, ConfigMixin):
     def options_from(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """The constructor's arguments in a published config (or a stock diffusers one).
 
-        Raises :class:`~xpsr_cli.errors.WeightsError` for a value that is not built. Fields that no version of the
-        architecture has are tolerated.
+        Raises :class:`~xpsr_cli.errors.WeightsError` for a value that is not built.
         """
-        check_fixed(config, cls.fixed_fields, cls.published_class)
+        check_config(config, cls.published_class)
         return {field: value for field, value in config.items() if field in cls._get_init_keys(cls)}
 
     def build_encoder(self) -> None:
         """Make the modules both networks have, with diffusers' default initialisation."""
         config = self.config
         widths = config.block_out_channels
+        for field in ("down_block_types", "up_block_types", "attention_head_dim", "conditional_attention"):
+            value = config.get(field)
+            if isinstance(value, list | tuple) and len(value) != len(widths):
+                raise ValueError(f"{field} has {len(value)} entries for {len(widths)} levels.")
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_proj = Timesteps(widths[0], config.flip_sin_to_cos, config.freq_shift)
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0], act_fn=config.act_fn)

@@ -1,157 +1,172 @@
-"""Published folders to networks and back, strictly: every key, shape and config field is honoured or refused.
-
-A folder is ``config.json`` beside ``diffusion_pytorch_model.safetensors`` (diffusers' layout, XPSR's key names).
-"""
+"""Everything a model consists of, from one folder in diffusers layout (or an XPSR one beside Stable Diffusion)."""
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from xpsr_cli.errors import WeightsError
+from xpsr_cli.errors import UsageError, WeightsError
+from xpsr_cli.integrity import hash_file
 from xpsr_cli.models.controlnet import XpsrControlNet
-from xpsr_cli.models.encoder import LatentEncoder
-from xpsr_cli.models.published import published_key
+from xpsr_cli.models.folders import (
+    CONFIG,
+    check_shapes,
+    load_controlnet,
+    load_unet,
+    published_keys,
+    read_json,
+    save_controlnet,
+    save_unet,
+    weights_file,
+    write_json,
+)
+from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.models.unet import XpsrUNet
+from xpsr_cli.settings import SamplingPreset
 
-CONFIG = "config.json"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+__all__ = [
+    "Components",
+    "load_components",
+    "load_controlnet",
+    "load_unet",
+    "published_keys",
+    "save_components",
+    "save_controlnet",
+    "save_unet",
+]
 
-Network = TypeVar("Network", bound=LatentEncoder)
-
-
-def load_unet(folder: Path) -> XpsrUNet:
-    """The UNet of a published ``unet/`` folder, fp32, in eval mode. Raises :class:`WeightsError`."""
-    return _load(XpsrUNet, folder)
-
-
-def load_controlnet(folder: Path) -> XpsrControlNet:
-    """The ControlNet of a published ``controlnet/`` folder, fp32, in eval mode. Raises :class:`WeightsError`."""
-    return _load(XpsrControlNet, folder)
-
-
-def save_unet(unet: XpsrUNet, folder: Path) -> None:
-    """Write a published ``unet/`` folder; an interrupted save leaves the old files."""
-    _save(unet, folder)
+MODEL_CARD = "xpsr.json"
+SCHEDULER = "scheduler_config.json"
+TEXT_WEIGHTS = "model.safetensors"
+AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "ResidualAutoencoder": ResidualAutoencoder}
 
 
-def save_controlnet(controlnet: XpsrControlNet, folder: Path) -> None:
-    """Write a published ``controlnet/`` folder; an interrupted save leaves the old files."""
-    _save(controlnet, folder)
+@dataclass
+class Components:
+    """A loaded model: the networks in eval mode on one device, and how it likes to be sampled."""
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL | ResidualAutoencoder
+    unet: XpsrUNet
+    controlnet: XpsrControlNet
+    scheduler_config: dict[str, Any]  # noise schedule and prediction type, diffusers' fields
+    preset: SamplingPreset
+    name: str
+    weights_files: tuple[Path, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the weights files, computed when first asked for (seconds for a full-size model)."""
+        return hashlib.sha256("".join(hash_file(path) for path in self.weights_files).encode()).hexdigest()
 
 
-def published_keys(network: LatentEncoder) -> dict[str, tuple[int, ...]]:
-    """Shape of every weight under its published name."""
-    return {theirs: tuple(network.state_dict()[ours].shape) for theirs, ours in _names(network).items()}
+def load_components(
+    folder: Path,
+    *,
+    stable_diffusion: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Components:
+    """The model in ``folder``; parts it lacks (all but unet/ and controlnet/) come from ``stable_diffusion``.
 
-
-def _names(network: LatentEncoder) -> dict[str, str]:
-    """Published name -> our name, for every weight of ``network``."""
-    return {published_key(key, network.published_names): key for key in network.state_dict()}
-
-
-def _load(cls: type[Network], folder: Path) -> Network:
-    options = cls.options_from(read_json(folder / CONFIG))
+    ``xpsr.json`` (name and sampling preset) may be absent: then the preset is the published one. Never downloads.
+    Raises :class:`WeightsError` for anything missing, damaged, of another architecture or not built.
+    """
+    text, vae, scheduler, tokenizer = (
+        _part(folder, stable_diffusion, part) for part in ("text_encoder", "vae", "scheduler", "tokenizer")
+    )
+    card = read_json(folder / MODEL_CARD) if (folder / MODEL_CARD).is_file() else {}
     try:
-        with torch.device("meta"):
-            network = cls(**options)
-    except (ValueError, TypeError, IndexError) as error:
-        raise WeightsError(f"{folder / CONFIG} does not describe a network: {error}") from error
-    path = weights_file(folder)
-    expected = published_keys(network)
-    try:
-        with safe_open(path, "pt") as file:
-            check_shapes(expected, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}, path)
-            weights = {ours: file.get_tensor(key).to(torch.float32, copy=True) for key, ours in _names(network).items()}
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged: {error}.", "Fetch or save the weights again.") from error
-    network.load_state_dict(weights, assign=True)
-    return network.eval()
-
-
-def _save(network: LatentEncoder, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = network.state_dict()
-    tensors = {theirs: weights[ours].detach().cpu().contiguous() for theirs, ours in _names(network).items()}
-    part = folder / f"{WEIGHTS}.part"
-    save_file(tensors, part, metadata={"format": "pt"})
-    os.replace(part, folder / WEIGHTS)
-    write_json(published_config(network), folder / CONFIG)
-
-
-def published_config(network: LatentEncoder) -> dict[str, Any]:
-    """The network's config with every published field; ours (fusion, conditional_attention) only where not default."""
-    own = {key: value for key, value in network.config.items() if not key.startswith("_")}
-    if own.get("fusion") == "parallel":
-        del own["fusion"]
-    if "conditional_attention" in own and all(own["conditional_attention"] or ()):
-        del own["conditional_attention"]
-    fixed = {field: allowed[0] for field, allowed in network.fixed_fields.items()}
-    if "up_use_lowlevel_prompt" in fixed:
-        fixed["up_use_lowlevel_prompt"] = [False] * len(own["block_out_channels"])
-    return {"_class_name": network.published_class, **fixed, **own}
-
-
-def weights_file(folder: Path, name: str = WEIGHTS) -> Path:
-    """The safetensors file of a folder. A pickle in its place is refused: loading one can run code."""
-    path = folder / name
-    if path.is_file():
-        return path
-    pickle = path.with_suffix(".bin")
-    if pickle.is_file():
-        raise WeightsError(
-            f"{pickle} is a pickle, which can run code when it is read.",
-            f"Convert it to {name} first, for example with the convert.py of the safetensors project.",
-        )
-    raise WeightsError(f"{path} does not exist.", "Check the folder, or fetch the weights again.")
-
-
-def check_shapes(
-    expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], path: Path, shown: int = 3
-) -> None:
-    """Raise :class:`WeightsError` naming the first few keys that are missing, unexpected or of another shape."""
-    problems = {
-        "missing": [key for key in expected if key not in found],
-        "unexpected": [key for key in found if key not in expected],
-        "of another shape": [
-            f"{key} {found[key]} instead of {shape}"
-            for key, shape in expected.items()
-            if key in found and found[key] != shape
-        ],
+        preset = SamplingPreset.from_dict(card.get("preset", {}))
+    except (UsageError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder / MODEL_CARD} has a preset xpsr cannot follow: {error}") from error
+    files = (
+        weights_file(folder / "unet"),
+        weights_file(folder / "controlnet"),
+        weights_file(vae),
+        weights_file(text, TEXT_WEIGHTS),
+    )
+    networks = {
+        "text_encoder": _pretrained(CLIPTextModel, text),
+        "vae": _pretrained(_autoencoder_class(vae), vae, low_cpu_mem_usage=False),
+        "unet": load_unet(folder / "unet"),
+        "controlnet": load_controlnet(folder / "controlnet"),
     }
-    told = [
-        f"{len(keys)} {kind} ({', '.join(keys[:shown])}{', ...' if len(keys) > shown else ''})"
-        for kind, keys in problems.items()
-        if keys
-    ]
-    if told:
-        raise WeightsError(
-            f"{path} does not fit its config.json: {'; '.join(told)}.",
-            "The folder mixes two models, or is not an XPSR one.",
-        )
+    for network in networks.values():
+        network.eval().requires_grad_(False).to(device=device, dtype=dtype)
+    return Components(
+        tokenizer=_tokenizer(tokenizer),
+        scheduler_config=read_json(scheduler / SCHEDULER),
+        preset=preset,
+        name=str(card.get("name", folder.resolve().name)),
+        weights_files=files,
+        **networks,
+    )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; :class:`WeightsError` if the file is missing or not one."""
+def save_components(
+    folder: Path,
+    *,
+    name: str,
+    tokenizer: CLIPTokenizer,
+    text_encoder: CLIPTextModel,
+    vae: AutoencoderKL | ResidualAutoencoder,
+    unet: XpsrUNet,
+    controlnet: XpsrControlNet,
+    scheduler_config: dict[str, Any],
+    preset: SamplingPreset,
+) -> None:
+    """Write a folder that :func:`load_components` reads on its own; dtypes are kept."""
+    (folder / "scheduler").mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    text_encoder.save_pretrained(folder / "text_encoder")
+    vae.save_pretrained(folder / "vae")
+    save_unet(unet, folder / "unet")
+    save_controlnet(controlnet, folder / "controlnet")
+    write_json(scheduler_config, folder / "scheduler" / SCHEDULER)
+    write_json({"name": name, "preset": asdict(preset)}, folder / MODEL_CARD)
+
+
+def _part(folder: Path, stable_diffusion: Path | None, part: str) -> Path:
+    """Where a part lies: in the model's own folder first."""
+    for place in (folder, stable_diffusion):
+        if place is not None and (place / part).is_dir():
+            return place / part
+    raise WeightsError(
+        f"{folder} has no {part}/ folder" + (f", nor has {stable_diffusion}." if stable_diffusion else "."),
+        "An XPSR checkpoint needs the Stable Diffusion 1.5 folder beside it.",
+    )
+
+
+def _autoencoder_class(folder: Path) -> type[AutoencoderKL] | type[ResidualAutoencoder]:
+    name = read_json(folder / CONFIG).get("_class_name")
+    if name not in AUTOENCODERS:
+        raise WeightsError(f"{folder / CONFIG} names {name!r}.", f"Supported are {' and '.join(AUTOENCODERS)}.")
+    return AUTOENCODERS[name]
+
+
+def _pretrained(cls: Any, folder: Path, **options: Any) -> Any:
+    """A diffusers or transformers network from its folder, strictly, in fp32."""
+    options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the model folder.") from error
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}.", "Fetch or save the weights again.") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__} instead of an object.")
-    return content
+        network, info = cls.from_pretrained(folder, torch_dtype=torch.float32, **options)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise WeightsError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    check_shapes(dict.fromkeys(missing, ()), dict.fromkeys(unexpected, ()), folder)
+    return network
 
 
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write a JSON object, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(part, path)
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsError(f"{folder} holds no CLIP tokenizer: {str(error).splitlines()[0]}") from error

@@ -7,31 +7,32 @@ place that knows the published names; everything else uses ours.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpsr_cli.errors import WeightsError
 
-# Our name -> published name, as templates over layer numbers; the first that matches the key's place counts.
-CONTROLNET_KEYS = {
-    "attentions.{i}.high.": "attentions.{i}.",
-    "attentions.{i}.low.": "attentions_lowlevel.{i}.",
-    "attentions.{i}.fusion.": "attentions_connect.{i}.",
-    "pyramid.rrdb.": "controlnet_cond_embedding.preprocesser.",  # spelled so in the published files
-    "pyramid.rgb_heads.": "controlnet_cond_embedding.to_rgbs.",
-    "pyramid.": "controlnet_cond_embedding.",
-    "down_projections.": "controlnet_down_blocks.",
-    "mid_projection.": "controlnet_mid_block.",
-    "latent_heads.down.{i}.": "conv_degradation.{i}.0.",
-    "latent_heads.mid.": "conv_degradation_mid.0.",
-}
-UNET_KEYS = {
-    "attentions.{i}.text.": "attentions.{i}.",
-    "attentions.{i}.conditional.": "pixel_attentions.{i}.",
-}
+# Our name -> published name, as (pattern, replacement) of a run of whole key parts; the first that fits counts.
+CONTROLNET_KEYS = (
+    (r"attentions\.(\d+)\.high\.", r"attentions.\1."),
+    (r"attentions\.(\d+)\.low\.", r"attentions_lowlevel.\1."),
+    (r"attentions\.(\d+)\.fusion\.", r"attentions_connect.\1."),
+    (r"pyramid\.rrdb\.", r"controlnet_cond_embedding.preprocesser."),  # spelled so in the published files
+    (r"pyramid\.rgb_heads\.", r"controlnet_cond_embedding.to_rgbs."),
+    (r"pyramid\.", r"controlnet_cond_embedding."),
+    (r"down_projections\.", r"controlnet_down_blocks."),
+    (r"mid_projection\.", r"controlnet_mid_block."),
+    (r"latent_heads\.down\.(\d+)\.", r"conv_degradation.\1.0."),
+    (r"latent_heads\.mid\.", r"conv_degradation_mid.0."),
+)
+UNET_KEYS = (
+    (r"attentions\.(\d+)\.text\.", r"attentions.\1."),
+    (r"attentions\.(\d+)\.conditional\.", r"pixel_attentions.\1."),
+)
 
-# Published config fields that this package does not vary: the values it accepts, the first being the one it writes.
-_FIXED = {
+# Published config fields that are not varied here: the values accepted, the first being the one written.
+Fixed = Mapping[str, tuple[Any, ...]]
+_SHARED_FIXED = {
     "addition_embed_type": (None,),
     "addition_embed_type_num_heads": (64,),
     "addition_time_embed_dim": (None,),
@@ -44,13 +45,13 @@ _FIXED = {
     "projection_class_embeddings_input_dim": (None,),
     "resnet_time_scale_shift": ("default",),
 }
-CONTROLNET_FIXED = {
-    **_FIXED,
+CONTROLNET_FIXED: Fixed = {
+    **_SHARED_FIXED,
     "controlnet_conditioning_channel_order": ("rgb",),
     "global_pool_conditions": (False,),
 }
-UNET_FIXED = {
-    **_FIXED,
+UNET_FIXED: Fixed = {
+    **_SHARED_FIXED,
     "attention_type": ("default",),
     "center_input_sample": (False,),
     "class_embeddings_concat": (False,),
@@ -71,31 +72,35 @@ UNET_FIXED = {
     "timestep_post_act": (None,),
     "up_use_lowlevel_prompt": (False, None),
 }
-# Fields of newer diffusers: accepted at these values, never written.
-NEWER_FIXED = {
-    "dropout": (0.0,),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
-    "reverse_transformer_layers_per_block": (None,),
-}
+_NEWER_FIXED = {"dropout": (0.0,), "reverse_transformer_layers_per_block": (None,)}  # of newer diffusers, not written
+ACCEPTED: Fixed = {**UNET_FIXED, **CONTROLNET_FIXED, **_NEWER_FIXED}
+_WHOLE_NUMBERS = (
+    "layers_per_block",
+    "transformer_layers_per_block",
+    "cross_attention_dim",
+)  # diffusers takes lists too
 
 
-def published_key(key: str, table: Mapping[str, str]) -> str:
-    """Our name of a weight as its published name; a name that no template touches is the same in both."""
-    for ours, theirs in table.items():
-        pattern = r"(^|\.)" + re.escape(ours).replace(r"\{i\}", r"(?P<i>\d+)")
-        renamed, count = re.subn(pattern, lambda m, theirs=theirs: m[1] + theirs.format(**m.groupdict()), key, count=1)
+def published_key(key: str, names: Sequence[tuple[str, str]]) -> str:
+    """Our name of a weight as its published name; a name that nothing in the table touches is the same in both."""
+    for pattern, replacement in names:
+        renamed, count = re.subn(rf"(?<![^.]){pattern}", replacement, key, count=1)
         if count:
             return renamed
     return key
 
 
-def check_fixed(config: Mapping[str, Any], fixed: Mapping[str, tuple[Any, ...]], class_name: str) -> None:
-    """Raise :class:`WeightsError` naming field and value where ``config`` asks for something that is not built."""
-    for field, allowed in {**NEWER_FIXED, **fixed}.items():
+def check_config(config: Mapping[str, Any], class_name: str) -> None:
+    """Raise :class:`WeightsError` naming field and value where a config asks for something that is not built."""
+    refused = {field: config[field] for field in _WHOLE_NUMBERS if not isinstance(config.get(field, 0), int)}
+    for field, allowed in ACCEPTED.items():
         value = config.get(field, allowed[0])
         values = value if isinstance(value, list | tuple) else [value]
         if any(v not in allowed for v in values):
-            raise WeightsError(
-                f"The {class_name} config has {field} = {value!r}, which xpsr does not build.",
-                f"Use weights of the published XPSR architecture, where {field} is {allowed[0]!r}.",
-            )
+            refused[field] = value
+    for field, value in refused.items():
+        wanted = f"{ACCEPTED[field][0]!r}" if field in ACCEPTED else "one whole number"
+        raise WeightsError(
+            f"The {class_name} config has {field} = {value!r}, which xpsr does not build.",
+            f"Use weights of the published XPSR architecture, where {field} is {wanted}.",
+        )

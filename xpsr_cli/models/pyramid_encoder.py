@@ -19,19 +19,28 @@ def conv3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1)
 
 
+def zeroed(conv: nn.Conv2d) -> nn.Conv2d:
+    """``conv`` with all weights zero, so that an untrained ControlNet changes nothing."""
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+    return conv
+
+
 class ResidualDenseBlock(nn.Module):
     """Five convolutions, each seeing all before it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        for k in range(1, 6):  # growth equals the width
-            self.add_module(f"conv{k}", conv3(channels * k, channels))
+        self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = (
+            conv3(channels * k, channels)
+            for k in range(1, 6)  # growth equals the width
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
         seen = x
-        for k in range(1, 5):
-            seen = torch.cat([seen, F.leaky_relu(self.get_submodule(f"conv{k}")(seen), 0.2)], dim=1)
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            seen = torch.cat([seen, F.leaky_relu(conv(seen), 0.2)], dim=1)
         return x + RESIDUAL_SCALE * self.conv5(seen)
 
 
@@ -50,7 +59,7 @@ class ResidualInResidualDenseBlock(nn.Module):
 class PyramidImageEncoder(nn.Module):
     """Photo in [0, 1] to features on the latent grid, with an RGB head at every scale on the way.
 
-    The last convolution starts at zero, so that an untrained ControlNet adds nothing.
+    The last convolution starts at zero.
     """
 
     def __init__(
@@ -69,9 +78,7 @@ class PyramidImageEncoder(nn.Module):
         for narrow, wide in zip(channels, channels[1:], strict=False):
             self.blocks.extend([conv3(narrow, narrow), conv3(narrow, wide, stride=2)])
         self.rgb_heads = nn.ModuleList(conv3(c, 3) for c in (channels[1:] if rgb_heads else ()))
-        self.conv_out = conv3(channels[-1], out_channels)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        self.conv_out = zeroed(conv3(channels[-1], out_channels))
 
     def forward(self, image: Tensor, with_heads: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Photo (B, 3, H, W) in [0, 1] to features (B, C, H/f, W/f) and, if asked, RGB maps at 1/2, 1/4, ... 1/f."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Fusion(str, Enum):
-    """How the high-level and the low-level branch are joined; ``parallel`` is the published one, the rest ablations."""
+    """How the high-level and the low-level branch are joined; ``parallel`` is the published one."""
 
     PARALLEL = "parallel"  # both read the features; a third transformer fuses them
     SERIAL = "serial"  # the low-level branch reads what the high-level branch wrote
@@ -48,10 +48,11 @@ class SemanticFusionAttention(nn.Module):
         fusion: Transformer2DModel | None,
         kind: Fusion,
     ) -> None:
+        """``kind`` decides which branches are called; the others may be ``None``."""
         super().__init__()
-        self.high = high
-        self.low = low
-        self.fusion = fusion
+        self.high: Transformer2DModel = high
+        self.low: Transformer2DModel = low
+        self.fusion: Transformer2DModel = fusion
         self.kind = kind
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: PromptPair, **_: Any) -> tuple[Tensor]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.activations import get_activation
@@ -58,8 +59,6 @@ class XpsrUNet(LatentEncoder):
         self.build_encoder()
         levels = len(block_out_channels)
         self.conditional = (True,) * levels if conditional_attention is None else tuple(conditional_attention)
-        if len(self.conditional) != levels:
-            raise ValueError(f"conditional_attention has {len(self.conditional)} entries for {levels} up blocks.")
         self.up_blocks = nn.ModuleList(self._up_block(i) for i in range(levels))
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, block_out_channels[0], eps=norm_eps)
         self.conv_act = get_activation(act_fn)
@@ -80,12 +79,11 @@ class XpsrUNet(LatentEncoder):
         kind = self.config.up_block_types[index]
         if kind not in ("UpBlock2D", "CrossAttnUpBlock2D"):
             raise ValueError(f"up_block_types holds {kind!r}; only UpBlock2D and CrossAttnUpBlock2D are built.")
-        if not self.conditional[index]:
-            return UpBlock2D(**options) if kind == "UpBlock2D" else CrossAttnUpBlock2D(
-                **options, **self.attention_options(level)
-            )
-
+        if kind == "UpBlock2D" and not self.conditional[index]:
+            return UpBlock2D(**options)
         block = CrossAttnUpBlock2D(**options, **self.attention_options(level))
+        if not self.conditional[index]:
+            return block
         contexts = self.skip_channels[level * layers : (level + 1) * layers][::-1]  # the skips it takes, last first
         for layer, context_dim in enumerate(contexts):
             text = block.attentions[layer] if kind == "CrossAttnUpBlock2D" else None
@@ -95,8 +93,8 @@ class XpsrUNet(LatentEncoder):
     def forward(self, latents: Tensor, timestep: Tensor | int, high: Tensor, control: ControlOutput) -> Tensor:
         """Prediction (B, c, h, w) for noisy ``latents`` (B, c, h, w).
 
-        ``timestep`` is an integer, or one per sample; ``high`` (B, L, D) says what is in the photo; ``control`` is what
-        :class:`XpsrControlNet` returned for the same latents. Any latent size works.
+        ``timestep`` is an integer, or one per sample; ``high`` (B, L, D) says what is in the photo; ``control`` is
+        what :class:`XpsrControlNet` returned for the same latents. Any latent size works.
         """
         temb = self.embed_time(timestep, latents)
         sample = self.conv_in(latents)
@@ -108,11 +106,12 @@ class XpsrUNet(LatentEncoder):
         sample = self.mid_block(sample, temb, encoder_hidden_states=high) + control.mid
 
         residuals = control.down
-        for block, conditional in zip(self.up_blocks, self.conditional, strict=True):
-            layers = len(block.resnets)
+        up: Any
+        for up, conditional in zip(self.up_blocks, self.conditional, strict=True):
+            layers = len(up.resnets)
             taken, skips = skips[-layers:], skips[:-layers]
             read, residuals = residuals[-layers:], residuals[:-layers]
-            sample = block(
+            sample = up(
                 sample,
                 taken,
                 temb,
