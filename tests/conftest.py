@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from typing import NamedTuple
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -45,3 +46,62 @@ def _own_user_folder(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XPSR_WEIGHTS", str(home / "weights"))
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+
+
+class Outcome(NamedTuple):
+    """What one run of the command line left: its exit code and what it said where."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def xpsr(capsys):
+    """Runs the command line in this process: ``xpsr("upscale", path, ...)`` gives an :class:`Outcome`."""
+    from xpsr_cli.cli.app import run
+
+    def call(*arguments):
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        return Outcome(int(code), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A whole model folder of the real classes at their smallest, with random weights."""
+    from xpsr_cli.models.loading import save_components
+    from xpsr_cli.settings import SamplingPreset
+    from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
+    from xpsr_cli.training.recipe import ModelRecipe
+    from xpsr_cli.training.train import MINI_PRESET
+
+    recipe = ModelRecipe(
+        latent_channels=16,
+        block_out_channels=[16, 16, 16],
+        layers_per_block=1,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        text_width=16,
+        text_layers=1,
+        pyramid_channels=[4, 4, 8, 8],
+        refiner_channels=8,
+        refiner_blocks=1,
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = build_tokenizer([SamplingPreset.prompt_suffix, "a photo of a house"], vocabulary=256)
+    text_encoder, vae, unet, controlnet = build_networks(recipe, tokenizer, seed=0)
+    save_components(
+        folder,
+        name="tiny",
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        unet=unet,
+        controlnet=controlnet,
+        scheduler_config=SCHEDULER_CONFIG,
+        preset=MINI_PRESET,
+    )
+    return folder

@@ -1,0 +1,1 @@
+complete --command xpsr --no-files --arguments "(env _XPSR_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) xpsr)" --condition "env _XPSR_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) xpsr"

@@ -1,0 +1,91 @@
+"""The ``xpsr`` command, and the one place where a failure becomes words and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from xpsr_cli import __version__
+from xpsr_cli.cli import doctor, train, upscale, weights
+from xpsr_cli.cli.console import print_error
+from xpsr_cli.cli.failures import as_xpsr_error
+from xpsr_cli.errors import ExitCode
+
+app = typer.Typer(
+    name="xpsr",
+    help="Enlarge photographs with a diffusion model that is told what it is looking at.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: a third of the start-up time, which every TAB pays too
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("upscale", no_args_is_help=True)(upscale.upscale)
+app.command("train", no_args_is_help=True)(train.train)
+app.add_typer(weights.app, name="weights")
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"xpsr {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Enlarge photographs with a diffusion model that is told what it is looking at."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code. ``arguments`` default to the process's own."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code. Nothing but ``--debug`` lets an exception through."""
+    debug = "--debug" in arguments
+    try:
+        code = app(arguments, prog_name="xpsr", standalone_mode=False)
+    except typer.TyperException as error:
+        return _usage_failure(error, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        failure = as_xpsr_error(error)
+        print_error(failure.message, failure.hint)
+        return failure.exit_code
+    if code == ExitCode.INTERRUPTED:  # typer gives back 130 for a Ctrl-C inside a command
+        print_error("Interrupted.")
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _usage_failure(error: typer.TyperException, arguments: list[str]) -> int:
+    """A command line that typer did not take: its sentence, with the value that was given."""
+    message = error.format_message().rstrip(".")
+    if message:  # empty when the help was shown because nothing was asked
+        param = getattr(error, "param", None)
+        value = _value_of(getattr(param, "opts", []), arguments)
+        context = getattr(error, "ctx", None)
+        print_error(
+            f"{message} (it is {value!r})." if value is not None else f"{message}.",
+            f"See: {context.command_path} --help" if context else "",
+        )
+    return error.exit_code
+
+
+def _value_of(flags: Sequence[str], arguments: list[str]) -> str | None:
+    """The value that stands behind one of ``flags`` on the command line."""
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in flags and flag.startswith("-"):
+            return value if equals else next(iter(arguments[position + 1 :]), None)
+    return None

@@ -1,0 +1,119 @@
+"""What the command line shows and where: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from xpsr_cli.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn, TaskID
+
+
+class Console:
+    """The two streams of one command, under its ``--quiet`` and ``--json``."""
+
+    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet = quiet
+        self.as_json = as_json
+
+    def note(self, text: str) -> None:
+        """A line for the person at the terminal, on stderr; silent under ``--quiet``."""
+        if not self.quiet:
+            print_stderr(text)
+
+    def result(self, record: Mapping[str, Any], line: str = "") -> None:
+        """One result on stdout: ``record`` as a JSON object under ``--json``, else ``line`` unless ``--quiet``."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        elif line and not self.quiet:
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    @contextmanager
+    def progress(self, label: str, *, in_bytes: bool = False) -> Iterator[Progress]:
+        """A bar on stderr with the stage and the time that is left; nothing where stderr is no terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield SilentProgress()
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import Progress as Bars
+
+        with Bars(*_columns(in_bytes), console=RichConsole(stderr=True), transient=True) as bars:
+            yield BarProgress(bars, label)
+
+
+class BarProgress:
+    """Draws stage after stage of one photo, or file after file of one download, on a single bar."""
+
+    def __init__(self, bars: Bars, label: str) -> None:
+        self._bars = bars
+        self._label = label
+        self._task: TaskID = bars.add_task(label, total=None)
+
+    def stage(self, name: str, total: int) -> None:
+        """See :class:`xpsr_cli.progress.Progress`. A total of 0 is unknown."""
+        description = f"{self._label}: {name}"
+        self._bars.reset(self._task, total=total or None, description=description.replace("[", "\\["))
+
+    def advance(self, count: int = 1) -> None:
+        """See :class:`xpsr_cli.progress.Progress`."""
+        self._bars.advance(self._task, count)
+
+
+def print_stderr(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def print_error(message: str, hint: str = "") -> None:
+    """An error as the user sees it: what is wrong, then what to do."""
+    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    print_stderr(f"{red}error:{plain} {message}")
+    if hint:
+        print_stderr(f"       {hint}")
+
+
+def quiet_third_parties() -> None:
+    """Keep other libraries off the user's terminal, and off the network. Call it before they are imported."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in (
+        "accelerate",
+        "bitsandbytes",
+        "diffusers",
+        "huggingface_hub",
+        "PIL",
+        "tifffile",
+        "torch",
+        "transformers",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+def _columns(in_bytes: bool) -> tuple[ProgressColumn, ...]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    counts = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    return (TextColumn("{task.description}"), BarColumn(), *counts, TimeRemainingColumn())

@@ -1,0 +1,110 @@
+"""``xpsr upscale``: flags to settings, one call per photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xpsr_cli.cli.console import Console, quiet_third_parties
+from xpsr_cli.cli.options import (
+    ConfigOption,
+    DebugFlag,
+    DeviceOption,
+    JsonFlag,
+    ModelOption,
+    PrecisionOption,
+    QuietFlag,
+)
+from xpsr_cli.errors import UsageError
+from xpsr_cli.settings import MAX_SCALE, MIN_SCALE, ColorFix, Precision, SchedulerName, UpscaleSettings
+from xpsr_cli.weights import DEFAULT_MODEL, FULL_MODEL, entry_named, find_base, find_model, installed_folder
+
+if TYPE_CHECKING:
+    from xpsr_cli.upscaling.upscaler import Upscaler
+
+_OWN = "[default: the model's own]"
+
+
+def upscale(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUTS...", help="Photos: files, folders or patterns.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A file for one photo, a folder for many.", show_default=False)
+    ],
+    scale: Annotated[float, typer.Option(help=f"Enlargement of each side, {MIN_SCALE:g} to {MAX_SCALE:g}.")] = 4.0,
+    prompt: Annotated[str, typer.Option(help="What is in the photo.")] = "",
+    low_prompt: Annotated[str, typer.Option(help="How the photo is degraded.")] = "",
+    negative_prompt: Annotated[str | None, typer.Option(help=f"What to steer away from. {_OWN}")] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    seed: Annotated[int, typer.Option(help="One seed gives one picture.")] = 0,
+    steps: Annotated[int | None, typer.Option(help=f"Denoising steps. {_OWN}")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help=f"How much the prompts count; 1 is off. {_OWN}")] = None,
+    conditioning_scale: Annotated[float | None, typer.Option(help=f"How much the photo counts. {_OWN}")] = None,
+    scheduler: Annotated[SchedulerName | None, typer.Option(help=f"Sampling method. {_OWN}")] = None,
+    color_fix: Annotated[
+        ColorFix | None,
+        typer.Option(help=f"How colours are tied to the input. {_OWN}"),
+    ] = None,
+    tile_size: Annotated[int | None, typer.Option(help=f"Window in pixels of the result, times 64. {_OWN}")] = None,
+    tile_overlap: Annotated[int | None, typer.Option(help=f"Overlap in pixels of the result, times 8. {_OWN}")] = None,
+    tile_batch: Annotated[int, typer.Option(help="Windows at once; changes speed only.")] = 1,
+    quality: Annotated[int | None, typer.Option(help="JPEG or WebP quality, 1 to 100.")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Take folders under a folder too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out photos whose result exists.")
+    ] = False,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.AUTO,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+    quiet: QuietFlag = False,
+    debug: DebugFlag = False,
+) -> None:
+    """Enlarge photos."""
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other.", "Give one of them.")
+    settings = UpscaleSettings(
+        scale=scale,
+        prompt=prompt,
+        low_prompt=low_prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        conditioning_scale=conditioning_scale,
+        scheduler=scheduler,
+        color_fix=color_fix,
+        tile_size=tile_size,
+        tile_overlap=tile_overlap,
+        tile_batch=tile_batch,
+    )
+    console = Console(quiet=quiet, as_json=as_json)
+    folder = find_model(model)
+    base = find_base(folder)
+    _mention_full_model(model, console)
+
+    if not debug:
+        quiet_third_parties()
+    from xpsr_cli.cli.batch import Batch, FileOptions
+
+    files = FileOptions(recursive=recursive, overwrite=overwrite, skip_existing=skip_existing, quality=quality)
+    batch = Batch(settings, files, console, stop_at_errors=debug)
+    batch.run(inputs, output, lambda: _load_upscaler(folder, base, device, precision))
+
+
+def _load_upscaler(folder: Path, base: Path | None, device: str, precision: Precision) -> Upscaler:
+    from xpsr_cli.device import pick_device, pick_dtype
+    from xpsr_cli.models.loading import load_components
+    from xpsr_cli.upscaling.upscaler import Upscaler
+
+    place = pick_device(device)
+    components = load_components(folder, stable_diffusion=base, device=place, dtype=pick_dtype(precision, place))
+    return Upscaler.from_components(components, place, precision)
+
+
+def _mention_full_model(model: str, console: Console) -> None:
+    """Say that the full model is here; it is never taken without being asked for."""
+    if model == DEFAULT_MODEL and installed_folder(entry_named(FULL_MODEL)) is not None:
+        console.note(f"The full model is installed too: --model {FULL_MODEL}")
