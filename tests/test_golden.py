@@ -16,7 +16,6 @@ from diffusers import DDPMScheduler
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from xpsr_cli.models.conditional_attention import ConditionalAttention
 from xpsr_cli.models.controlnet import ControlOutput, XpsrControlNet
@@ -47,7 +46,9 @@ def control_entries(prefix: str, output: ControlOutput) -> dict[str, Tensor]:
     return entries | {f"{prefix}.mid": output.mid, f"{prefix}.latent_pred.mid": output.latent[-1]}
 
 
-def watch(controlnet: XpsrControlNet, unet: XpsrUNet, seen: dict[str, Tensor]) -> list[torch.utils.hooks.RemovableHandle]:
+def watch(
+    controlnet: XpsrControlNet, unet: XpsrUNet, seen: dict[str, Tensor]
+) -> list[torch.utils.hooks.RemovableHandle]:
     """Record what flows between the parts, under the names of io.safetensors."""
 
     def record(module: torch.nn.Module, name: str, before: str | None = None) -> torch.utils.hooks.RemovableHandle:
@@ -118,7 +119,9 @@ def forward(io: dict[str, Tensor]) -> dict[str, Tensor]:
     ours |= control_entries("cn_nolow", controlnet(latents, timestep, high, None, image, with_heads=True))
     guess = controlnet(latents, timestep, high, low, image, with_heads=True, guess_mode=True)
     ours |= control_entries("cn_guess", guess)
-    for prefix, scale in {m[0]: float(m[1]) for key in io if (m := re.match(r"cn_scale(\d+\.\d+)(?=\.)", key))}.items():
+    for prefix, scale in {
+        m[0]: float(m[1]) for key in io if (m := re.match(r"cn_scale(\d+\.\d+)(?=\.)", key))
+    }.items():
         scaled = controlnet(latents, timestep, high, low, image, conditioning_scale=scale, with_heads=True)
         ours |= control_entries(prefix, scaled)
         ours[f"{prefix.replace('cn', 'unet')}.eps"] = unet(latents, timestep, high, scaled)
@@ -156,7 +159,7 @@ def training_step(train: dict[str, Tensor]) -> dict[str, Tensor]:
     noisy = scheduler.add_noise(latents, noise, timesteps)
     control = controlnet(noisy, timesteps, high, low, train["in.lr_u8"] / 255, with_heads=True)
     prediction = unet(noisy, timesteps, high, control)
-    mse = F.mse_loss(prediction, noise)
+    mse = torch.nn.functional.mse_loss(prediction, noise)
     dfc = degradation_free_loss(control, train["in.hr_u8"] / 255 * 2 - 1, latents)
     total = mse + DEGRADATION_FREE_WEIGHT * dfc.total
     total.backward()
@@ -189,7 +192,7 @@ def test_training(key: str, train: dict[str, Tensor], training_step: dict[str, T
 
 
 def test_every_kind_of_tensor_is_in_the_default_set() -> None:
-    """The checks above follow the file; this one follows the network, so that a thin file cannot pass for a full one."""
+    """The checks above follow the file; this one follows the network, so that a thin file cannot pass for a full."""
     unet, found = load_unet(GOLDEN / "unet"), set(keys_of("io.safetensors"))
     skips = len(unet.skip_channels)
     expected = {f"cn.down.{k}" for k in range(skips)} | {f"cn.latent_pred.{k}" for k in range(skips)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.integrity import hash_file
@@ -101,9 +104,10 @@ def load_components(
         "controlnet": load_controlnet(folder / "controlnet"),
     }
     for network in networks.values():
-        network.eval().requires_grad_(False).to(device=device, dtype=dtype)
+        network.eval().requires_grad_(False)
+        torch.nn.Module.to(network, device=device, dtype=dtype)  # diffusers' own warns at every cast
     return Components(
-        tokenizer=_tokenizer(tokenizer),
+        tokenizer=_tokenizer(tokenizer, networks["text_encoder"]),
         scheduler_config=read_json(scheduler / SCHEDULER),
         preset=preset,
         name=str(card.get("name", folder.resolve().name)),
@@ -127,7 +131,8 @@ def save_components(
     """Write a folder that :func:`load_components` reads on its own; dtypes are kept."""
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder / "tokenizer")
-    text_encoder.save_pretrained(folder / "text_encoder")
+    with _no_progress_bar():
+        text_encoder.save_pretrained(folder / "text_encoder")
     vae.save_pretrained(folder / "vae")
     save_unet(unet, folder / "unet")
     save_controlnet(controlnet, folder / "controlnet")
@@ -157,7 +162,8 @@ def _pretrained(cls: Any, folder: Path, **options: Any) -> Any:
     """A diffusers or transformers network from its folder, strictly, in fp32."""
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
-        network, info = cls.from_pretrained(folder, torch_dtype=torch.float32, **options)
+        with _no_progress_bar():
+            network, info = cls.from_pretrained(folder, torch_dtype=torch.float32, **options)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise WeightsError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
@@ -165,8 +171,28 @@ def _pretrained(cls: Any, folder: Path, **options: Any) -> Any:
     return network
 
 
-def _tokenizer(folder: Path) -> CLIPTokenizer:
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing on stderr, which belongs to the caller."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _tokenizer(folder: Path, text_encoder: CLIPTextModel) -> CLIPTokenizer:
+    """The tokenizer of a folder; without its files transformers would make an empty one and say nothing."""
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{folder} holds no CLIP tokenizer: {str(error).splitlines()[0]}") from error
+    known, files = text_encoder.config.vocab_size, ("tokenizer.json", "vocab.json")
+    if not any((folder / file).is_file() for file in files) or len(tokenizer) > known:
+        raise WeightsError(
+            f"{folder} has a tokenizer of {len(tokenizer)} tokens; the text encoder knows {known}.",
+            "The folder is incomplete or belongs to another model.",
+        )
+    return tokenizer
