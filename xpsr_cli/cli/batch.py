@@ -78,21 +78,35 @@ class Batch:
 
     def _is_possible(self, source: Path, target: Path) -> bool:
         """Whether the photo can be read and its result can be written, tried before the model is loaded."""
-        with self._kept(source, target, only=PhotoError):
+        try:
             photo = read_photo(source)
             size = (round(photo.width * self._settings.scale), round(photo.height * self._settings.scale))
             check_output(target, size, photo, quality=self._files.quality)
-            return True
-        return False
+        except PhotoError as error:
+            self._fail(source, target, error)
+            return False
+        return True
 
     def _upscale_all(self, targets: Mapping[Path, Path], upscaler: Upscaler) -> None:
         for number, (source, target) in enumerate(targets.items(), start=1):
             label = source.name if len(targets) == 1 else f"[{number}/{len(targets)}] {source.name}"
-            with self._kept(source, target, only=Exception):
+            try:
                 with self._console.progress(label) as progress:
                     result = upscaler.upscale(read_photo(source), self._settings, progress)
                     write_photo(result.photo, target, quality=self._files.quality)
+            except Exception as error:
+                self._fail(source, target, error)
+            else:
                 self._tell(label, source, target, result, upscaler)
+
+    def _fail(self, source: Path, target: Path, error: Exception) -> None:
+        """Remember a photo that failed and go on; the only photo's failure is raised again instead."""
+        failure = as_xpsr_error(error)
+        self._console.result(_record(source, target, "failed", failure))
+        if self._stop_at_errors:
+            raise error
+        self._failed.append(source)
+        print_error(failure.message, failure.hint)
 
     def _tell(self, label: str, source: Path, target: Path, result: UpscaleResult, upscaler: Upscaler) -> None:
         photo, seconds = result.photo, sum(result.seconds.values())
@@ -110,19 +124,6 @@ class Batch:
                 "seconds": result.seconds,
             }
         self._console.result(record, str(target))
-
-    @contextmanager
-    def _kept(self, source: Path, target: Path, only: type[Exception]) -> Iterator[None]:
-        """Keep a failure of this photo from stopping the others, unless it is the only one."""
-        try:
-            yield
-        except only as error:
-            failure = as_xpsr_error(error)
-            self._console.result(_record(source, target, "failed", failure))
-            if self._stop_at_errors:
-                raise
-            self._failed.append(source)
-            print_error(failure.message, failure.hint)
 
 
 def _record(source: Path, target: Path, status: str, failure: XpsrError | None = None) -> dict[str, Any]:

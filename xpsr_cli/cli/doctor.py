@@ -15,7 +15,6 @@ from xpsr_cli import __version__
 from xpsr_cli.cli.console import Console, quiet_third_parties
 from xpsr_cli.cli.options import DebugFlag, JsonFlag
 from xpsr_cli.errors import ExitCode
-from xpsr_cli.settings import Precision
 from xpsr_cli.weights import FileState, entry_named, installed_folder, load_registry, user_folder, verify
 
 _PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub", "numpy", "pillow")
@@ -83,22 +82,22 @@ def _machine(report: Report) -> dict[str, Any]:
     import psutil
     import torch
 
-    from xpsr_cli.device import pick_device, pick_dtype
+    from xpsr_cli.device import choose_placement
 
-    device = pick_device("auto")
+    chosen = choose_placement()
     memory = psutil.virtual_memory()
     values: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
-        "device": str(device),
-        "precision": str(pick_dtype(Precision.AUTO, device)).removeprefix("torch."),
+        "device": str(chosen.device),
+        "precision": str(chosen.dtype).removeprefix("torch."),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(memory.total / 1e9, 1),
         "memory_free_gb": round(memory.available / 1e9, 1),
     }
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        values["gpu"] = torch.cuda.get_device_name(device)
+    if chosen.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(chosen.device)
+        values["gpu"] = torch.cuda.get_device_name(chosen.device)
         values["gpu_memory_gb"], values["gpu_memory_free_gb"] = round(total / 1e9, 1), round(free / 1e9, 1)
     elif torch.version.cuda is None and shutil.which("nvidia-smi"):
         report.fixes.append("There is an NVIDIA GPU but torch is a CPU build: install torch from pytorch.org.")
