@@ -6,6 +6,7 @@ Structure: TIFF 6.0 section 2; EXIF 2.32 section 4.6.2; BigTIFF doubles the widt
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,6 +56,13 @@ class Field:
         code = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}.get(self.type)
         return struct.unpack(f"{layout.order}{self.count}{code}", self.data) if code else ()
 
+    def ratio(self, layout: Layout) -> float:
+        """The first value of a fraction; not a number for other types or a division by zero."""
+        if self.type != 5:
+            return math.nan
+        above, below = struct.unpack_from(layout.order + "II", self.data)
+        return above / below if below else math.nan
+
 
 def read_header(stream: BinaryIO) -> tuple[Layout, int]:
     """Layout of a TIFF structure and the place of its first directory; ``ValueError`` if it is none."""
@@ -69,11 +77,13 @@ def read_header(stream: BinaryIO) -> tuple[Layout, int]:
     raise ValueError("no TIFF header")
 
 
-def read_directory(stream: BinaryIO, layout: Layout, offset: int) -> tuple[list[Field], int]:
+def read_directory(
+    stream: BinaryIO, layout: Layout, offset: int, required: frozenset[int] = frozenset()
+) -> tuple[list[Field], int]:
     """Fields of the directory at ``offset`` and the place of the next one (0: none).
 
-    Fields of unknown type, whose value lies outside the file, or beyond 64 MiB in all are left out. What is no
-    directory raises ``ValueError``, ``OverflowError`` or ``struct.error``.
+    Fields of unknown type, whose value lies outside the file, or beyond 64 MiB in all are left out, unless their tag
+    is ``required``. That, and what is no directory, raises ``ValueError``, ``OverflowError`` or ``struct.error``.
     """
     stream.seek(offset)
     count = layout.count.unpack(stream.read(layout.count.size))[0]
@@ -94,6 +104,8 @@ def read_directory(stream: BinaryIO, layout: Layout, offset: int) -> tuple[list[
         if len(data) == size:
             room -= size
             fields.append(Field(tag, kind, number, data))
+        elif tag in required:
+            raise ValueError(f"the value of tag {tag} is cut short")
     # Some writers leave the last four bytes out of a directory that nothing follows.
     return fields, layout.offset.unpack(following)[0] if len(following) == layout.offset.size else 0
 

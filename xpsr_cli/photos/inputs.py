@@ -122,6 +122,4 @@ def _check_not_inputs(results: dict[Path, Path]) -> None:
     inputs = {os.path.realpath(photo) for photo in results}
     for photo, path in results.items():
         if os.path.realpath(path) in inputs:
-            raise UsageError(
-                f"The result of {photo} would replace the input {path}.", "Name another folder, or add a suffix."
-            )
+            raise UsageError(f"The result of {photo} would replace the input {path}.", "Name another folder or file.")

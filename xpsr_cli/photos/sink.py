@@ -9,23 +9,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
-import tifffile
 from PIL import Image, PngImagePlugin
 
 from xpsr_cli.errors import PhotoError, UsageError
-from xpsr_cli.photos import exif, formats
+from xpsr_cli.photos import formats
 from xpsr_cli.photos.formats import PhotoFormat, format_of_output, reason
 from xpsr_cli.photos.metadata import Metadata
 from xpsr_cli.photos.photo import Photo
+from xpsr_cli.photos.tiff import write_tiff
 
 JPEG_QUALITY = 95
 """Quality of a JPEG when none is named; colour is never subsampled (4:4:4)."""
 _LOSSY = (formats.JPEG, formats.WEBP)
-_XMP_TAG = 700
-_BIG_TIFF_FROM = 2**32 - 2**26  # bytes of pixels from which offsets of 32 bits may not do
 
 
 def check_output(
@@ -65,7 +63,7 @@ def write_photo(photo: Photo, path: str | Path, *, quality: int | None = None) -
     metadata = photo.metadata.for_size(*photo.size)
     with _whole_or_absent(path) as stream:
         if photo_format is formats.TIFF:
-            _write_tiff(photo, metadata, stream)
+            write_tiff(_channels(photo, photo_format), metadata, stream)
         else:
             _write_with_pillow(photo, metadata, photo_format, quality, stream)
 
@@ -76,7 +74,7 @@ def _check_quality(photo_format: PhotoFormat, quality: int | None) -> None:
     if photo_format not in _LOSSY:
         raise UsageError(f"quality is {quality}, but {photo_format.name} is lossless.", "Leave it out, or write .jpg.")
     if not 1 <= quality <= 100:
-        raise UsageError(f"quality is {quality}, allowed is 1 to 100.")
+        raise UsageError(f"quality is {quality}, allowed is 1 to 100.", f"Try {JPEG_QUALITY}.")
 
 
 def _check_holds(photo_format: PhotoFormat, path: Path, size: tuple[int, int], photo: Photo) -> None:
@@ -114,8 +112,8 @@ def _exceeds(data: bytes | None, limit: int | None) -> bool:
 
 
 def _check_place(path: Path, photo: Photo, allow_input: bool) -> None:
-    folder = Path(os.path.realpath(path)).parent
     try:
+        folder = Path(os.path.realpath(path)).parent
         if path.is_dir():
             raise PhotoError(f"{path} is a folder, so no photo can be written to it.", "Name a file in it.")
         if path.exists() and not path.is_file():
@@ -181,30 +179,16 @@ def _write_with_pillow(
         options |= {"xmp": metadata.xmp, "lossless": quality is None, "exact": True}
         options |= {"quality": quality} if quality is not None else {}
     given = {name: value for name, value in options.items() if value is not None}
-    Image.fromarray(_channels(photo, photo_format)).save(stream, photo_format.name, **given)
+    image = Image.fromarray(_channels(photo, photo_format))
+    image.save(cast("BinaryIO", _WithoutDescriptor(stream)), photo_format.name, **given)
 
 
-def _write_tiff(photo: Photo, metadata: Metadata, stream: BinaryIO) -> None:
-    pixels = _channels(photo, formats.TIFF)
-    grey = pixels.ndim == 2 or pixels.shape[2] == 2
-    byte_order = exif.byte_order(metadata.exif) if metadata.exif else "<"
-    with tifffile.TiffWriter(stream, bigtiff=pixels.nbytes >= _BIG_TIFF_FROM, byteorder=byte_order) as tiff:
-        tiff.write(
-            pixels,
-            photometric="minisblack" if grey else "rgb",
-            planarconfig="contig" if pixels.ndim == 3 else None,
-            extrasamples=["unassalpha"] if photo.alpha is not None else None,
-            compression="zlib",
-            predictor=True,
-            iccprofile=metadata.icc,
-            extratags=[(_XMP_TAG, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else [],
-            resolution=metadata.dpi,
-            resolutionunit="inch" if metadata.dpi else None,
-            metadata=None,
-            software=False,
-        )
-    if metadata.exif:
-        exif.add_to_tiff(stream, metadata.exif, resolution=metadata.dpi is None)
+class _WithoutDescriptor:
+    """A file that hides its descriptor, to which Pillow would write without noticing that a full disk took a part."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.write = stream.write
+        self.flush = stream.flush
 
 
 def _channels(photo: Photo, photo_format: PhotoFormat) -> np.ndarray:
