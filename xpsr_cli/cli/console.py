@@ -61,8 +61,9 @@ class BarProgress:
 
     def stage(self, name: str, total: int) -> None:
         """See :class:`xpsr_cli.progress.Progress`. A total of 0 is unknown."""
-        description = f"{self._label}: {name}"
-        self._bars.reset(self._task, total=total or None, description=description.replace("[", "\\["))
+        self._bars.remove_task(self._task)
+        description = f"{self._label}: {name}".replace("[", "\\[")
+        self._task = self._bars.add_task(description, total=total or None)
 
     def advance(self, count: int = 1) -> None:
         """See :class:`xpsr_cli.progress.Progress`."""
