@@ -39,6 +39,20 @@ class Console:
         sys.stdout.flush()
 
     @contextmanager
+    def log_lines(self, name: str) -> Iterator[None]:
+        """What the logger ``name`` reports, as lines on stderr; for work that runs for hours."""
+        logger, handler = logging.getLogger(name), logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        level = logger.level
+        logger.setLevel(logging.WARNING if self.quiet else logging.INFO)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+    @contextmanager
     def progress(self, label: str, *, in_bytes: bool = False) -> Iterator[Progress]:
         """A bar on stderr with the stage and the time that is left; nothing where stderr is no terminal."""
         if self.quiet or not sys.stderr.isatty():

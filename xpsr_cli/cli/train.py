@@ -16,6 +16,9 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder of large photos.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of this run.", show_default=False)],
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in the folder stopped.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Start from the weights of this model folder.", show_default="fresh weights")
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Save and stop after this long.", show_default="to the end")
     ] = None,
@@ -33,6 +36,8 @@ def train(
     from xpsr_cli.training.train import run
 
     console = Console(quiet=quiet)
-    finished = run(load_recipe(config, overrides), data, output, resume=resume, minutes=minutes)
+    recipe = load_recipe(config, overrides)
+    with console.log_lines("xpsr_cli.training"):
+        finished = run(recipe, data, output, resume=resume, init_from=init_from, minutes=minutes)
     console.note("Trained to the end." if finished else "Stopped in time; go on with --resume.")
     console.result({}, str(output / "model"))

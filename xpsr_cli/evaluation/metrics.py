@@ -31,7 +31,7 @@ def psnr_y(result: np.ndarray, original: np.ndarray) -> float:
 
 
 def ssim_y(result: np.ndarray, original: np.ndarray) -> float:
-    """Structural similarity of rounded luma (Wang et al. 2004), 11 x 11 Gaussian 1.5, valid windows; higher is better."""
+    """SSIM of rounded luma (Wang et al. 2004), 11 x 11 Gaussian of 1.5 pixels, valid windows; higher is better."""
     a, b = np.round(luma(result)), np.round(luma(original))
 
     def local_mean(values: np.ndarray) -> np.ndarray:

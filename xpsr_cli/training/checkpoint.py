@@ -31,14 +31,21 @@ class Position:
 
 
 def save_state(
-    folder: Path, networks: Networks, optimizer: torch.optim.Optimizer, ema: EMAModel, generator: torch.Generator, position: Position
+    folder: Path,
+    networks: Networks,
+    optimizer: torch.optim.Optimizer,
+    ema: EMAModel,
+    generator: torch.Generator,
+    position: Position,
 ) -> None:
     """Write everything a later process needs to go on as if it had never stopped."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name, module in networks.modules().items():
-        save_file({key: value.contiguous() for key, value in module.state_dict().items()}, temporary / f"{name}.safetensors")
+        save_file(
+            {key: value.contiguous() for key, value in module.state_dict().items()}, temporary / f"{name}.safetensors"
+        )
     torch.save(
         {"optimizer": optimizer.state_dict(), "ema": ema.state_dict(), "generator": generator.get_state()},
         temporary / "optimizer.pt",

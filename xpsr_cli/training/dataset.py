@@ -92,7 +92,9 @@ class TrainingPairs(Dataset):
     guidance away from that prompt is guidance towards sharpness.
     """
 
-    def __init__(self, photos: list[TrainingPhoto], recipe: Recipe, *, prompt_suffix: str, negative_low_prompt: str) -> None:
+    def __init__(
+        self, photos: list[TrainingPhoto], recipe: Recipe, *, prompt_suffix: str, negative_low_prompt: str
+    ) -> None:
         self.photos = photos
         self.recipe = recipe
         self.prompt_suffix = prompt_suffix
@@ -111,7 +113,9 @@ class TrainingPairs(Dataset):
             large, rng, scale=SCALE, second_order_probability=self.recipe.data.second_order_probability
         )
         side = self.recipe.data.crop_px
-        enlarged = np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+        enlarged = (
+            np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+        )
         high, low, negative = self._prompts(photo, low_prompt(drawn, rng), rng)
         target = blur(large, self._negative_kernel) if negative else large
         return {"target_pm1": _to_pm1(target), "enlarged_pm1": _to_pm1(enlarged), "high": high, "low": low}

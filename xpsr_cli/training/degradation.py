@@ -75,7 +75,7 @@ class Degradation:
 
 
 def gaussian_kernel(sigma_x: float, sigma_y: float, angle: float, shape: float = 2.0) -> np.ndarray:
-    """A (21, 21) blur kernel that sums to one: ``exp(-0.5 d^shape)``, d the Mahalanobis distance (shape 2: Gaussian)."""
+    """A (21, 21) kernel that sums to one: ``exp(-0.5 d^shape)``, d the Mahalanobis distance (shape 2: Gaussian)."""
     span = np.arange(KERNEL_PX) - KERNEL_PX // 2
     x, y = np.meshgrid(span, span)
     u = (x * math.cos(angle) + y * math.sin(angle)) / sigma_x
@@ -107,7 +107,9 @@ def blur(photo: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def resize(photo: np.ndarray, width: int, height: int, filter_name: str) -> np.ndarray:
     """Pillow's antialiased resize in floating point; ``filter_name`` is area, bilinear or bicubic."""
     channels = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(photo[:, :, c])).resize((width, height), _FILTERS[filter_name]))
+        np.asarray(
+            Image.fromarray(np.ascontiguousarray(photo[:, :, c])).resize((width, height), _FILTERS[filter_name])
+        )
         for c in range(3)
     ]
     return np.stack(channels, axis=2)

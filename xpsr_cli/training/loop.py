@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
+from xpsr_cli.errors import XpsrError
 from xpsr_cli.training import checkpoint
 from xpsr_cli.training.build import SCHEDULER_CONFIG
 from xpsr_cli.training.checkpoint import Position
@@ -48,7 +49,9 @@ class Trainer:
         for module in self.networks.modules().values():
             module.to(self.device, memory_format=torch.channels_last).train()
         self.generator = torch.Generator().manual_seed(self.recipe.seed)
-        self.ema = EMAModel(self.networks.parameters(), decay=self.recipe.diffusion.ema_decay, use_ema_warmup=True, power=0.75)
+        self.ema = EMAModel(
+            self.networks.parameters(), decay=self.recipe.diffusion.ema_decay, use_ema_warmup=True, power=0.75
+        )
 
     def run(self) -> bool:
         """Train from the present position to the end of the recipe; False when the deadline came first."""
@@ -67,7 +70,9 @@ class Trainer:
             return
         self.position = position
         checkpoint.load_weights(self.output / "state", self.networks)
-        self.ema = EMAModel(self.networks.parameters(), decay=self.recipe.diffusion.ema_decay, use_ema_warmup=True, power=0.75)
+        self.ema = EMAModel(
+            self.networks.parameters(), decay=self.recipe.diffusion.ema_decay, use_ema_warmup=True, power=0.75
+        )
 
     def _fit_autoencoder(self) -> None:
         """Stage one, first half: the transform is the principal axes of real residuals."""
@@ -79,7 +84,7 @@ class Trainer:
         """Stage one, second half: the decoder learns to hide block borders."""
         recipe = self.recipe.autoencoder
         vae = self.networks.vae
-        optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate)
+        optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
         return self._loop(
             "autoencoder",
             optimizer,
@@ -93,7 +98,7 @@ class Trainer:
         recipe = self.recipe.diffusion
         objective = DiffusionObjective(self.networks, DDIMScheduler.from_config(SCHEDULER_CONFIG), recipe)
         optimizer = torch.optim.AdamW(
-            self.networks.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            self.networks.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         return self._loop(
             "diffusion",
@@ -121,7 +126,10 @@ class Trainer:
                 group["lr"] = rate(self.position.step)
             terms = losses(batch)
             if not torch.isfinite(terms["total"]):
-                raise FloatingPointError(f"the loss of {stage} step {self.position.step} is {float(terms['total'])}")
+                raise XpsrError(
+                    f"The loss of {stage} step {self.position.step} is {float(terms['total'])}.",
+                    "The last save is untouched; go on from it with --resume and a lower learning rate.",
+                )
             optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
             torch.nn.utils.clip_grad_norm_(parameters, self.recipe.diffusion.max_grad_norm)
@@ -165,7 +173,11 @@ class Trainer:
 
     def _tokens(self, texts: list[str]) -> Tensor:
         encoded = self.tokenizer(
-            texts, padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True, return_tensors="pt"
+            texts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
         )
         return encoded["input_ids"].to(self.device)
 
@@ -177,9 +189,7 @@ class Trainer:
             file.write(json.dumps(row) + "\n")
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
-        checkpoint.save_state(
-            self.output / "state", self.networks, optimizer, self.ema, self.generator, self.position
-        )
+        checkpoint.save_state(self.output / "state", self.networks, optimizer, self.ema, self.generator, self.position)
         self.ema.store(self.networks.parameters())
         self.ema.copy_to(self.networks.parameters())
         self.export(self.output / "model")

@@ -125,7 +125,9 @@ def _build(kind: type, values: Any, where: str) -> Any:
     names = [f.name for f in fields(kind)]
     for key in values:
         if key not in names:
-            raise UsageError(f"Unknown recipe key {where + key!r}.", f"Allowed: {', '.join(where + n for n in names)}.")
+            raise UsageError(
+                f"Unknown recipe key {where + key!r}.", f"Allowed: {', '.join(where + n for n in names)}."
+            )
     missing = [name for name in names if name not in values]
     if missing:
         raise UsageError(f"Recipe key {where + missing[0]!r} is missing.")

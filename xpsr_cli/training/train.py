@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import CLIPTokenizer
 
-from xpsr_cli.errors import UsageError
-from xpsr_cli.models.loading import save_components
+from xpsr_cli.errors import UsageError, WeightsError
+from xpsr_cli.models.loading import load_components, save_components
 from xpsr_cli.settings import ColorFix, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
+from xpsr_cli.training.checkpoint import Position, replace_folder
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos, split_photos
 from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.loop import Trainer
@@ -30,7 +34,15 @@ MINI_PRESET = SamplingPreset(
 )
 
 
-def run(recipe: Recipe, data: Path, output: Path, *, resume: bool = False, minutes: float | None = None) -> bool:
+def run(
+    recipe: Recipe,
+    data: Path,
+    output: Path,
+    *,
+    resume: bool = False,
+    init_from: Path | None = None,
+    minutes: float | None = None,
+) -> bool:
     """Train ``recipe`` on the photos in ``data``.
 
     Args:
@@ -38,6 +50,7 @@ def run(recipe: Recipe, data: Path, output: Path, *, resume: bool = False, minut
         data: folder of large photos, at least the recipe's crop size.
         output: receives ``model/`` (diffusers layout), ``state/`` and ``metrics.jsonl``.
         resume: go on from ``output/state``; without it an output folder that holds a run is refused.
+        init_from: a model folder of this recipe's sizes to start from, with its tokenizer; stage one is then skipped.
         minutes: save and stop after this long; None trains to the end.
 
     Returns:
@@ -46,6 +59,7 @@ def run(recipe: Recipe, data: Path, output: Path, *, resume: bool = False, minut
     Raises:
         UsageError: ``output`` already holds a run, or the photos are too small.
         PhotoError: no photo could be read.
+        WeightsError: ``init_from`` or the saved state is of another architecture.
     """
     started = time.monotonic()
     if (output / "state").exists() and not resume:
@@ -58,26 +72,23 @@ def run(recipe: Recipe, data: Path, output: Path, *, resume: bool = False, minut
         raise UsageError(f"{data} has no photo left to train on after the held-out ones.")
     output.mkdir(parents=True, exist_ok=True)
 
-    tokenizer = _tokenizer(output / "state" / "tokenizer", training, resume)
+    if init_from is not None:
+        CLIPTokenizer.from_pretrained(init_from / "tokenizer", local_files_only=True).save_pretrained(
+            output / "tokenizer"
+        )
+    tokenizer = _tokenizer(output / "tokenizer", training)
     networks = Networks(*build_networks(recipe.model, tokenizer, recipe.seed))
     pairs = TrainingPairs(
         training, recipe, prompt_suffix=MINI_PRESET.prompt_suffix, negative_low_prompt=MINI_PRESET.negative_low_prompt
     )
 
     def export(folder: Path) -> None:
-        save_components(
-            folder,
-            name=recipe.name,
-            tokenizer=tokenizer,
-            text_encoder=networks.text_encoder,
-            vae=networks.vae,
-            unet=networks.unet,
-            controlnet=networks.controlnet,
-            scheduler_config=SCHEDULER_CONFIG,
-            preset=MINI_PRESET,
-        )
+        _export(folder, networks, tokenizer, recipe.name)
 
     trainer = Trainer(recipe, networks, tokenizer, pairs, output, export)
+    if init_from is not None:
+        _start_from(init_from, networks)
+        trainer.position = Position("diffusion", 0, 0.0)
     if resume:
         trainer.resume()
     if minutes is not None:
@@ -85,13 +96,52 @@ def run(recipe: Recipe, data: Path, output: Path, *, resume: bool = False, minut
     return trainer.run()
 
 
-def _tokenizer(folder: Path, photos: list[TrainingPhoto], resume: bool) -> CLIPTokenizer:
-    """The run's tokenizer: trained on every prompt the model can be trained with, then kept with the state."""
-    if resume and folder.is_dir():
+def _start_from(folder: Path, networks: Networks) -> None:
+    """Copy the weights of a model folder into ``networks``."""
+    components = load_components(folder)
+    for name, module in networks.modules().items():
+        try:
+            module.load_state_dict(getattr(components, name).state_dict())
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{folder / name} does not fit the recipe: {str(error).splitlines()[-1].strip()}",
+                "Start from a model of the recipe's own sizes.",
+            ) from error
+
+
+def _export(folder: Path, networks: Networks, tokenizer: CLIPTokenizer, name: str) -> None:
+    """Write a model folder people can use: half precision, but for the small autoencoder, which halves no file."""
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    halves = {
+        part: copy.deepcopy(module).to(torch.float16, memory_format=torch.contiguous_format)
+        for part, module in networks.modules().items()
+        if part != "vae"
+    }
+    save_components(
+        temporary,
+        name=name,
+        tokenizer=tokenizer,
+        vae=networks.vae,
+        scheduler_config=SCHEDULER_CONFIG,
+        preset=MINI_PRESET,
+        **halves,  # type: ignore[arg-type]
+    )
+    replace_folder(temporary, folder)
+
+
+def _tokenizer(folder: Path, photos: list[TrainingPhoto]) -> CLIPTokenizer:
+    """The run's tokenizer, made once: from every kind of prompt the model will be trained with.
+
+    Merges of equal count are ordered at random by the tokenizer library, so a run must keep the one it began with.
+    """
+    if folder.is_dir():
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     rng = np.random.default_rng(0)
     texts = [MINI_PRESET.prompt_suffix, MINI_PRESET.negative_prompt, MINI_PRESET.negative_low_prompt]
     for photo in photos:
         drawn = Degradation(rng.uniform(0, 4), rng.uniform(0, 20), rng.uniform(30, 110))
         texts += [high_prompt(photo.category, photo.name, rng), low_prompt(drawn, rng), negative_prompt(rng)]
-    return build_tokenizer(texts)
+    tokenizer = build_tokenizer(texts)
+    tokenizer.save_pretrained(folder)
+    return tokenizer

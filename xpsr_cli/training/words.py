@@ -6,6 +6,8 @@ construction: the degradation that was drawn, and the category and file name of 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from xpsr_cli.training.degradation import Degradation
@@ -16,13 +18,25 @@ CATEGORIES = (
 )  # fmt: skip
 NEGATIVE_WORDS = ("blurry", "dotted", "noise", "raster lines", "unclear", "lowres", "over-smoothed")
 
-_BLUR = ((0.8, ("sharp", "crisp", "in focus")), (1.6, ("slightly blurred", "a little soft", "slight blur")),
-         (2.5, ("blurred", "soft", "moderate blur")), (1e9, ("very blurred", "strongly blurred", "heavy blur")))  # fmt: skip
-_NOISE = ((1.0, ("no noise", "clean", "noise-free")), (4.0, ("light noise", "a little noise", "fine grain")),
-          (12.0, ("noise", "noisy", "visible grain")), (1e9, ("heavy noise", "very noisy", "strong grain")))  # fmt: skip
-_JPEG = ((50.0, ("strong compression", "heavy JPEG artifacts", "blocky")),
-         (80.0, ("JPEG artifacts", "compression artifacts", "compressed")),
-         (99.0, ("light compression", "slightly compressed")), (1e9, ("no compression", "uncompressed")))  # fmt: skip
+# (limit, ways to say "below it"); units as in Degradation
+_BLUR = (
+    (0.8, ("sharp", "crisp", "in focus")),
+    (1.6, ("slightly blurred", "a little soft", "slight blur")),
+    (2.5, ("blurred", "soft", "moderate blur")),
+    (math.inf, ("very blurred", "strongly blurred", "heavy blur")),
+)
+_NOISE = (
+    (1.0, ("no noise", "clean", "noise-free")),
+    (4.0, ("light noise", "a little noise", "fine grain")),
+    (12.0, ("noise", "noisy", "visible grain")),
+    (math.inf, ("heavy noise", "very noisy", "strong grain")),
+)
+_JPEG = (
+    (50.0, ("strong compression", "heavy JPEG artifacts", "blocky")),
+    (80.0, ("JPEG artifacts", "compression artifacts", "compressed")),
+    (99.0, ("light compression", "slightly compressed")),
+    (math.inf, ("no compression", "uncompressed")),
+)
 
 
 def _say(levels: tuple[tuple[float, tuple[str, ...]], ...], value: float, rng: np.random.Generator) -> str:
@@ -44,6 +58,6 @@ def high_prompt(category: str, name: str, rng: np.random.Generator) -> str:
 
 
 def negative_prompt(rng: np.random.Generator) -> str:
-    """A random selection of the words that name bad pictures, as negative-quality samples see them (SUPIR, CVPR 2024)."""
+    """Some of the words that name bad pictures, in a random order (negative-quality samples: SUPIR, CVPR 2024)."""
     count = rng.integers(2, len(NEGATIVE_WORDS) + 1)
     return ", ".join(rng.permutation(NEGATIVE_WORDS)[:count]) + "."
