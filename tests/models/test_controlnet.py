@@ -88,6 +88,8 @@ def test_without_low_level_prompts_only_the_high_branch_is_built(make_controlnet
     assert {key for key in plain.state_dict() if ".low." in key or ".fusion." in key} == set()
     with pytest.raises(ValueError, match="nonsense"):
         make_controlnet(fusion="nonsense")
+    with pytest.raises(ValueError, match="needs use_lowlevel_prompt"):
+        make_controlnet(use_lowlevel_prompt=False, fusion="serial")
 
 
 @pytest.mark.parametrize("kind", list(Fusion))

@@ -71,6 +71,8 @@ class XpsrControlNet(LatentEncoder):
         super().__init__()
         self.build_encoder()
         self.fusion = Fusion(fusion) if use_lowlevel_prompt else Fusion.HIGH
+        if not use_lowlevel_prompt and fusion not in (Fusion.PARALLEL, Fusion.HIGH):
+            raise ValueError(f"fusion {fusion!r} needs use_lowlevel_prompt.")
         last, width = len(block_out_channels) - 1, block_out_channels[-1]
         for level, block in enumerate(self.down_blocks):
             if isinstance(block, CrossAttnDownBlock2D):
@@ -148,7 +150,7 @@ class XpsrControlNet(LatentEncoder):
         scales = [conditioning_scale] * (len(down) + 1)
         if guess_mode:
             scales = [s * conditioning_scale for s in torch.logspace(-1, 0, len(down) + 1).tolist()]
-        down = tuple(residual * scale for residual, scale in zip(down, scales, strict=False))
+        down = tuple(residual * scale for residual, scale in zip(down, scales[:-1], strict=True))
         return ControlOutput(down, mid * scales[-1], rgb, latent)
 
     @classmethod

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class PyramidImageEncoder(nn.Module):
         self.conv_in = conv3(image_channels, channels[0])
         self.rrdb = nn.ModuleList(ResidualInResidualDenseBlock(channels[0]) for _ in range(2 if use_rrdb else 0))
         self.blocks = nn.ModuleList()
-        for narrow, wide in zip(channels, channels[1:], strict=False):
+        for narrow, wide in pairwise(channels):
             self.blocks.extend([conv3(narrow, narrow), conv3(narrow, wide, stride=2)])
         self.rgb_heads = nn.ModuleList(conv3(c, 3) for c in (channels[1:] if rgb_heads else ()))
         self.conv_out = zeroed(conv3(channels[-1], out_channels))

@@ -133,6 +133,7 @@ class XpsrUNet(LatentEncoder):
             ours.resnets.load_state_dict(stock.resnets.state_dict())
             if stock.upsamplers is not None:
                 ours.upsamplers.load_state_dict(stock.upsamplers.state_dict())
-            for attention, text in zip(ours.attentions, getattr(stock, "attentions", ()), strict=False):
-                attention.text.load_state_dict(text.state_dict())
+            if isinstance(stock, CrossAttnUpBlock2D):
+                for attention, text in zip(ours.attentions, stock.attentions, strict=True):
+                    attention.text.load_state_dict(text.state_dict())
         return xpsr
