@@ -97,3 +97,11 @@ def test_blocks_that_are_not_built_are_named() -> None:
         XpsrUNet(**{**TINY_UNET, "down_block_types": ("AttnDownBlock2D", "DownBlock2D", "DownBlock2D")})
     with pytest.raises(ValueError, match="AttnUpBlock2D"):
         XpsrUNet(**{**TINY_UNET, "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D")})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("conditional_attention", [True] * 4), ("up_block_types", ["UpBlock2D"] * 4)]
+)
+def test_lists_must_have_an_entry_per_up_block(field: str, value: list[object]) -> None:
+    with pytest.raises(ValueError, match=f"{field} has 4 entries for 3 levels"):
+        XpsrUNet(**{**TINY_UNET, field: value})
