@@ -60,8 +60,8 @@ class ResidualAutoencoder(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(3 * 16, refiner_channels, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(refiner_channels) for _ in range(refiner_blocks))
         self.conv_out = nn.Conv2d(refiner_channels, 3 * 16, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     @property
     def halo_latents(self) -> int:

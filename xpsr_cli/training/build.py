@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from xpsr_cli.models.controlnet import XpsrControlNet
@@ -97,4 +98,22 @@ def build_networks(
         sample_size=64,
     )
     controlnet = XpsrControlNet.from_unet(unet, conditioning_embedding_out_channels=tuple(recipe.pyramid_channels))
+    _open(controlnet)
     return text_encoder, autoencoder, unet, controlnet
+
+
+def _open(controlnet: XpsrControlNet) -> None:
+    """Let the photo through from the first step.
+
+    A ControlNet over a trained UNet starts closed, so as not to disturb it. Here nothing is trained yet: the
+    pyramid keeps the variance of the photo (PyTorch's default would shrink it ten-thousandfold), and the zero
+    convolutions become identities.
+    """
+    convolutions = [module for module in controlnet.pyramid.modules() if isinstance(module, nn.Conv2d)]
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        convolution.bias.data.zero_()  # type: ignore[union-attr]
+    first = controlnet.pyramid.conv_in
+    first.bias.data = -0.5 * first.weight.data.sum(dim=(1, 2, 3))  # type: ignore[union-attr]  # mid-grey becomes zero
+    for projection in (*controlnet.down_projections, controlnet.mid_projection):
+        nn.init.dirac_(projection.weight)

@@ -135,7 +135,7 @@ def _augmented_crop(pixels: np.ndarray, side: int, rng: np.random.Generator) -> 
     top = rng.integers(pixels.shape[0] - side + 1)
     left = rng.integers(pixels.shape[1] - side + 1)
     crop = pixels[top : top + side, left : left + side]
-    crop = np.rot90(crop, rng.integers(4))
+    crop = np.rot90(crop, int(rng.integers(4)))
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
     return np.ascontiguousarray(crop, dtype=np.float32) / 255

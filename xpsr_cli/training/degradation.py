@@ -174,7 +174,8 @@ def _apply(
         factor = (rng.uniform(*stage.resize_up), rng.uniform(*stage.resize_down), 1.0)[kind]
         if factor != 1.0:
             drawn.blur_px = math.hypot(drawn.blur_px, 0.5 * large_px / photo.shape[0] / min(factor, 1.0))
-            photo = resize(photo, *(max(8, round(side * factor)) for side in photo.shape[1::-1]), str(filter_name))
+            width, height = (max(8, round(side * factor)) for side in photo.shape[1::-1])
+            photo = resize(photo, width, height, str(filter_name))
     if rng.random() < stage.noise_probability:
         photo = _add_noise(photo, rng, stage, drawn)
     if rng.random() < stage.jpeg_probability:

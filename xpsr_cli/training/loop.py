@@ -47,7 +47,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         for module in self.networks.modules().values():
-            module.to(self.device, memory_format=torch.channels_last).train()
+            module.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.generator = torch.Generator().manual_seed(self.recipe.seed)
         self.ema = EMAModel(
             self.networks.parameters(), decay=self.recipe.diffusion.ema_decay, use_ema_warmup=True, power=0.75

@@ -88,13 +88,14 @@ class DiffusionObjective:
         )
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Noise like ``clean`` and (B,) timesteps: the last one often, there with a random temperature in [0, 1]."""
+        """Noise like ``clean`` and (B,) timesteps: the last one often, there with a random temperature, half the time 0."""
         last = self.scheduler.config.num_train_timesteps - 1
         batch = clean.shape[0]
         timesteps = torch.randint(0, last + 1, (batch,), generator=generator)
         practise = torch.rand(batch, generator=generator) < self.recipe.last_timestep_probability
         timesteps = torch.where(practise, last, timesteps)
-        temperature = torch.where(timesteps == last, torch.rand(batch, generator=generator), torch.ones(()))
+        warmth = (2 * torch.rand(batch, generator=generator) - 1).clamp_min(0)
+        temperature = torch.where(timesteps == last, warmth, torch.ones(()))
         noise = torch.randn(clean.shape, generator=generator) * temperature[:, None, None, None]
         return noise.to(clean), timesteps.to(clean.device)
 

@@ -114,7 +114,7 @@ def _export(folder: Path, networks: Networks, tokenizer: CLIPTokenizer, name: st
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     halves = {
-        part: copy.deepcopy(module).to(torch.float16, memory_format=torch.contiguous_format)
+        part: torch.nn.Module.to(copy.deepcopy(module), torch.float16)  # diffusers' own warns at every cast
         for part, module in networks.modules().items()
         if part != "vae"
     }
