@@ -78,9 +78,11 @@ class Batch:
 
     def _is_possible(self, source: Path, target: Path) -> bool:
         """Whether the photo can be read and its result can be written, tried before the model is loaded."""
+        from xpsr_cli.upscaling.canvas import output_size
+
         try:
             photo = read_photo(source)
-            size = (round(photo.width * self._settings.scale), round(photo.height * self._settings.scale))
+            size = output_size(photo.width, photo.height, self._settings.scale)
             check_output(target, size, photo, quality=self._files.quality)
         except PhotoError as error:
             self._fail(source, target, error)

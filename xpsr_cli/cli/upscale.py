@@ -95,13 +95,12 @@ def upscale(
 
 
 def _load_upscaler(folder: Path, base: Path | None, device: str, precision: Precision) -> Upscaler:
-    from xpsr_cli.device import pick_device, pick_dtype
+    from xpsr_cli.device import choose_placement
     from xpsr_cli.models.loading import load_components
     from xpsr_cli.upscaling.upscaler import Upscaler
 
-    place = pick_device(device)
-    components = load_components(folder, stable_diffusion=base, device=place, dtype=pick_dtype(precision, place))
-    return Upscaler.from_components(components, place, precision)
+    placement = choose_placement(device, precision)  # first: it is quick to refuse
+    return Upscaler(load_components(folder, stable_diffusion=base), placement)
 
 
 def _mention_full_model(model: str, console: Console) -> None:
