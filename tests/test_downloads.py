@@ -129,6 +129,13 @@ def test_a_part_that_was_complete_already_is_taken(server, tmp_path):
     (tmp_path / f"a.bin.{downloads._short_hash(DIGEST)}.part").write_bytes(CONTENT)
     fetch_file(file, [server.url], tmp_path)
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
+    assert server.asked == [("a.bin", f"bytes={len(CONTENT)}-")]
+
+
+def test_a_part_that_is_too_long_is_thrown_away(server, tmp_path):
+    (tmp_path / f"a.bin.{downloads._short_hash(DIGEST)}.part").write_bytes(CONTENT + b"!")
+    fetch_file(WeightsFile("a.bin", len(CONTENT), DIGEST), [server.url], tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
 
 
 def test_the_second_source_is_asked_when_the_first_fails(server, tmp_path):

@@ -112,8 +112,6 @@ def _fetch_once(url: str, part: Path, name: str, progress: Progress) -> bool:
             while chunk := response.read(_CHUNK):
                 out.write(chunk)
                 progress.advance(len(chunk))
-    if total is not None and _length(part) > total:
-        part.unlink()  # not a beginning of this file: start again
     return total is None or _length(part) == total
 
 
