@@ -1,16 +1,18 @@
 """The autoencoder of small models: a fixed orthonormal transform of what the enlarged photo lacks.
 
 An ordinary VAE must learn to store the whole picture. Super-resolution already holds a blurred one, the enlarged
-input, so this autoencoder stores only the *residual* ``photo - enlarged``: every 8 x 8 block is projected on the
-leading principal axes of such residuals and divided by their standard deviations, which makes the latents
-zero-mean and unit-variance. The inverse adds the residual back and lets a small convolutional network smooth block
-borders. A zero latent therefore decodes to (nearly) the enlarged input, never to grey.
+input, so this autoencoder stores only the *residual* ``photo - enlarged``. What is missing is large at edges and small
+in skies, so the residual is divided by the local contrast of the enlarged input; then every 4 x 4 block is projected on
+the leading principal axes of such residuals and divided by their standard deviations. The latents are zero-mean and
+unit-variance everywhere. The inverse adds the residual back, in proportion to the contrast, and lets a small
+convolutional network smooth block borders. A zero latent therefore decodes to (nearly) the enlarged input, and noise
+in the latents cannot become grain where the photo is flat.
 
 Deviation from XPSR, whose autoencoder is the Stable Diffusion VAE; the idea of residual latents is ResShift's
 (NeurIPS 2023), the decoder that sees the input is StableSR's (IJCV 2024).
 """
 
-# shapes: B batch, H W pixels, h = H/8, w = W/8 latent cells, Z latent channels, P = 3 * 8 * 8 values of a block
+# shapes: B batch, H W pixels, h = H/f, w = W/f latent cells, f = block size, Z latent channels, P = 3 f f block values
 
 from __future__ import annotations
 
@@ -21,6 +23,12 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+
+
+CONTRAST_FLOOR = 0.01
+"""Least contrast, in units of [-1, 1] pixels: a little over one step of an 8-bit photo."""
+CONTRAST_REACH = 2
+"""Latent cells on each side that the contrast of a cell is averaged over."""
 
 
 class ResidualBlock(nn.Module):
@@ -49,7 +57,7 @@ class ResidualAutoencoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         latent_channels: int = 16,
-        block_size: int = 8,
+        block_size: int = 4,
         refiner_channels: int = 64,
         refiner_blocks: int = 2,
     ) -> None:
@@ -67,7 +75,15 @@ class ResidualAutoencoder(ModelMixin, ConfigMixin):
     def halo_latents(self) -> int:
         """Latent cells around a cell that its decoded pixels depend on: a window with this halo is exact."""
         reach_px = 4 * (2 + 2 * len(self.blocks))
-        return math.ceil(reach_px / self.config.block_size)
+        return math.ceil(reach_px / self.config.block_size) + CONTRAST_REACH + 1
+
+    def contrast(self, enlarged_pm1: Tensor) -> Tensor:
+        """Local contrast of a photo (B, 3, H, W) in [-1, 1]: RMS luma gradient around every cell, (B, 1, h, w)."""
+        grey = F.pad(enlarged_pm1.mean(dim=1, keepdim=True), (0, 1, 0, 1), mode="replicate")
+        energy = grey[..., :-1, :].diff(dim=-1) ** 2 + grey[..., :-1].diff(dim=-2) ** 2
+        cells = F.avg_pool2d(energy, self.config.block_size)
+        around = F.avg_pool2d(cells, 2 * CONTRAST_REACH + 1, 1, CONTRAST_REACH, count_include_pad=False)
+        return around.sqrt() + CONTRAST_FLOOR
 
     def encode_residual(self, photo_pm1: Tensor, enlarged_pm1: Tensor) -> Tensor:
         """Latents of what ``enlarged_pm1`` lacks.
@@ -80,7 +96,8 @@ class ResidualAutoencoder(ModelMixin, ConfigMixin):
             (B, Z, h, w), about zero mean and unit variance.
         """
         blocks = F.pixel_unshuffle(photo_pm1 - enlarged_pm1, self.config.block_size)  # (B, P, h, w)
-        return F.conv2d(blocks, (self.basis / self.deviation[:, None])[:, :, None, None])
+        latents = F.conv2d(blocks, (self.basis / self.deviation[:, None])[:, :, None, None])
+        return latents / self.contrast(enlarged_pm1)
 
     def decode_residual(self, latents: Tensor, enlarged_pm1: Tensor) -> Tensor:
         """The photo of ``latents`` over ``enlarged_pm1``; inverse of :meth:`encode_residual` up to the dropped axes.
@@ -93,7 +110,8 @@ class ResidualAutoencoder(ModelMixin, ConfigMixin):
             (B, 3, H, W), about [-1, 1], not clamped.
         """
         weight = (self.basis * self.deviation[:, None]).T  # (P, Z)
-        residual = F.pixel_shuffle(F.conv2d(latents, weight[:, :, None, None]), self.config.block_size)
+        blocks = F.conv2d(latents * self.contrast(enlarged_pm1), weight[:, :, None, None])
+        residual = F.pixel_shuffle(blocks, self.config.block_size)
         photo = enlarged_pm1 + residual
         features = self.conv_in(F.pixel_unshuffle(photo, 4))
         for block in self.blocks:
@@ -101,15 +119,11 @@ class ResidualAutoencoder(ModelMixin, ConfigMixin):
         return photo + F.pixel_shuffle(self.conv_out(features), 4)
 
     @torch.no_grad()
-    def fit(self, residuals: Tensor) -> None:
-        """Set the axes from examples: principal components of their blocks, by decreasing variance.
-
-        Args:
-            residuals: (N, 3, H, W), differences ``photo - enlarged`` of [-1, 1] photos.
-        """
-        blocks = F.pixel_unshuffle(residuals.double(), self.config.block_size).transpose(0, 1).flatten(1)  # (P, N*h*w)
-        covariance = blocks @ blocks.T / blocks.shape[1]
-        variance, axes = torch.linalg.eigh(covariance)  # increasing
+    def fit(self, photo_pm1: Tensor, enlarged_pm1: Tensor) -> None:
+        """Set the axes from pairs (N, 3, H, W) in [-1, 1]: principal components by decreasing variance."""
+        blocks = F.pixel_unshuffle(photo_pm1 - enlarged_pm1, self.config.block_size) / self.contrast(enlarged_pm1)
+        values = blocks.double().transpose(0, 1).flatten(1)  # (P, N*h*w)
+        variance, axes = torch.linalg.eigh(values @ values.T / values.shape[1])  # increasing
         keep = self.config.latent_channels
         self.basis.copy_(axes.flip(1)[:, :keep].T)
         self.deviation.copy_(variance.flip(0)[:keep].clamp_min(1e-12).sqrt())

@@ -79,6 +79,7 @@ def build_networks(
     )
     autoencoder = ResidualAutoencoder(
         latent_channels=recipe.latent_channels,
+        block_size=recipe.block_size,
         refiner_channels=recipe.refiner_channels,
         refiner_blocks=recipe.refiner_blocks,
     )

@@ -77,8 +77,8 @@ class Trainer:
     def _fit_autoencoder(self) -> None:
         """Stage one, first half: the transform is the principal axes of real residuals."""
         items = [self.pairs[_FIT_OFFSET + index] for index in range(self.recipe.autoencoder.fit_crops)]
-        residuals = torch.stack([item["target_pm1"] - item["enlarged_pm1"] for item in items])  # type: ignore[operator]
-        self.networks.vae.fit(residuals.to(self.device))
+        photos, enlarged = (torch.stack([item[name] for item in items]) for name in ("target_pm1", "enlarged_pm1"))  # type: ignore[misc]
+        self.networks.vae.fit(photos.to(self.device), enlarged.to(self.device))
 
     def _train_autoencoder(self) -> bool:
         """Stage one, second half: the decoder learns to hide block borders."""

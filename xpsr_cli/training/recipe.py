@@ -28,6 +28,7 @@ class ModelRecipe:
     """Sizes of the networks, in the words of their ``config.json``."""
 
     latent_channels: int
+    block_size: int
     block_out_channels: list[int]
     layers_per_block: int
     attention_head_dim: int
