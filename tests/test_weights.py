@@ -10,7 +10,7 @@ import pytest
 from xpsr_cli import weights
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.installing import import_folder
-from xpsr_cli.integrity import check_safetensors, read_sums, record_sums
+from xpsr_cli.integrity import SUMS_NAME, check_safetensors, read_sums, record_sums
 from xpsr_cli.weights import FileState, Kind, WeightsEntry, WeightsFile
 
 
@@ -49,6 +49,19 @@ def test_the_default_model_and_the_full_model_are_upscalers():
     assert registry[weights.DEFAULT_MODEL].kind is Kind.UPSCALER
     assert registry[weights.DEFAULT_MODEL].shipped
     assert registry[weights.FULL_MODEL].kind is Kind.UPSCALER
+
+
+def test_the_model_that_ships_is_whole():
+    entry = weights.entry_named(weights.DEFAULT_MODEL)
+    folder = weights.shipped_folder() / entry.name
+    if not folder.exists():
+        pytest.skip("the model is not trained yet")
+    assert weights.find_model(entry.name) == folder
+    assert weights.find_base(folder) is None
+    checks = {check.path: check.state for check in weights.verify(entry, folder)}
+    assert set(checks.values()) == {FileState.OK}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert there == {*checks, SUMS_NAME, "README.md"}
 
 
 def test_an_unknown_name_lists_the_right_ones():

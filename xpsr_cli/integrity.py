@@ -28,8 +28,8 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 
 def record_sums(folder: Path) -> dict[str, str]:
-    """Hash every file of a folder and write its ``SHA256SUMS``; returns path to SHA-256."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS_NAME)
+    """Hash every file of a folder but its card, and write its ``SHA256SUMS``; returns path to SHA-256."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (SUMS_NAME, "README.md"))
     sums = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
     text = "".join(f"{digest}  {path}\n" for path, digest in sums.items())
     (folder / SUMS_NAME).write_text(text, encoding="utf-8", newline="\n")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 from xpsr_cli.cli import upscale as command
 from xpsr_cli.errors import ExitCode
+from xpsr_cli.weights import user_folder
 
 
 @pytest.fixture
@@ -125,6 +127,35 @@ def test_one_photo_comes_out_enlarged_and_told(upscale, photo, tmp_path):
     with Image.open(target) as image:
         assert image.size == (30, 24)
     assert files_under(tmp_path) == ["a.png", "b.png"]
+
+
+def test_a_published_checkpoint_borrows_the_rest_from_stable_diffusion(xpsr, photo, tmp_path, tiny_model):
+    checkpoint = tmp_path / "checkpoint"
+    for part in ("unet", "controlnet"):
+        shutil.copytree(tiny_model / part, checkpoint / part)
+    command_line = ["upscale", photo("a.png"), "-o", tmp_path / "b.png", "--model", checkpoint]
+    command_line += ["--scale", 1, "--scheduler", "ddim", "--steps", 1]
+    outcome = xpsr(*command_line)
+    assert refused(outcome, ExitCode.WEIGHTS, "stable-diffusion-1.5")
+    assert "xpsr weights pull stable-diffusion-1.5" in outcome.err
+
+    base = user_folder() / "stable-diffusion-1.5"
+    for part in ("text_encoder", "vae", "scheduler", "tokenizer"):
+        shutil.copytree(tiny_model / part, base / part)
+    _split_tokenizer(base / "tokenizer")
+    outcome = xpsr(*command_line)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "b.png").is_file()
+
+
+def _split_tokenizer(folder):
+    """Turn ``tokenizer.json`` into the older files that Stable Diffusion 1.5 comes with."""
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{' '.join(m)}\n" for m in model["merges"]))
+    words = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(words | {"pad_token": "<|endoftext|>"}))
 
 
 def test_json_says_everything_needed_to_do_it_again(upscale, photo, tmp_path):
