@@ -80,13 +80,14 @@ def tiny_model(tmp_path_factory):
 
     recipe = ModelRecipe(
         latent_channels=16,
+        block_size=4,
         block_out_channels=[16, 16, 16],
         layers_per_block=1,
         attention_head_dim=2,
         norm_num_groups=4,
         text_width=16,
         text_layers=1,
-        pyramid_channels=[4, 4, 8, 8],
+        pyramid_channels=[4, 4, 8],
         refiner_channels=8,
         refiner_blocks=1,
     )

@@ -1,6 +1,6 @@
 """Photos to latents and back, on canvases of any size and without trace, for both kinds of autoencoder."""
 
-# shapes: H W canvas pixels, h w canvas latent cells, c latent channels, f pixels per latent cell (8)
+# shapes: H W canvas pixels, h w canvas latent cells, c latent channels, f pixels per latent cell
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.sampling.staged import decoder_stages, encoder_stages, run_stages
 from xpsr_cli.sampling.tiles import blocks
 
-WINDOW = 128
-"""Latent cells along the side of an autoencoder window: 1024 pixels. Smaller canvases are one plain call."""
+WINDOW_PX = 1024
+"""Pixels along the side of what an autoencoder is given at once; smaller canvases are one plain call."""
 
 
 class LatentCodec(Protocol):
     """An autoencoder on whole canvases, which stay in memory while windows visit the device."""
 
     channels: int
-    factor: int  # pixels per latent cell
+    factor: int  # f
 
     def encode(self, image_01: Tensor) -> tuple[Tensor, Tensor]:
         """Photo (1, 3, H, W) in [0, 1] to mean and deviation of its latents, (1, c, h, w), scaled for diffusion."""
@@ -67,7 +67,7 @@ class ResidualCodec:
         """Window by window, each with the context its cells depend on."""
         height, width = latents.shape[-2:]
         photo = torch.empty_like(image_01)
-        for core in blocks(height, width, WINDOW):
+        for core in blocks(height, width, WINDOW_PX // self.factor):
             outer = core.grown(self.vae.halo_latents, height, width)
             enlarged_pm1 = outer.scaled(self.factor).crop(image_01) * 2 - 1
             decoded = self.vae.decode_residual(
@@ -91,11 +91,12 @@ class KLCodec:
     @torch.inference_mode()
     def encode(self, image_01: Tensor) -> tuple[Tensor, Tensor]:
         image_pm1 = image_01 * 2 - 1
-        height, width = (side // self.factor for side in image_01.shape[-2:])
-        if max(height, width) <= WINDOW:
+        if max(image_01.shape[-2:]) <= WINDOW_PX:
             posterior = self.vae.encode(self.placement.put(image_pm1)).latent_dist
         else:
-            moments = run_stages(encoder_stages(self.vae), image_pm1, height, self.placement)
+            moments = run_stages(
+                encoder_stages(self.vae), image_pm1, image_01.shape[-2] // self.factor, self.placement
+            )
             posterior = DiagonalGaussianDistribution(moments)
         return self.placement.fetch(posterior.mean) * self.scaling, self.placement.fetch(posterior.std) * self.scaling
 
@@ -103,9 +104,8 @@ class KLCodec:
     def decode(self, latents: Tensor, image_01: Tensor) -> Tensor:
         """Latents to a photo; the enlarged input is not needed."""
         latents = latents / self.scaling
-        height, width = latents.shape[-2:]
-        if max(height, width) <= WINDOW:
+        if max(latents.shape[-2:]) * self.factor <= WINDOW_PX:
             photo_pm1 = self.placement.fetch(self.vae.decode(self.placement.put(latents)).sample)
         else:
-            photo_pm1 = run_stages(decoder_stages(self.vae), latents, height, self.placement)
+            photo_pm1 = run_stages(decoder_stages(self.vae), latents, latents.shape[-2], self.placement)
         return (photo_pm1 / 2 + 0.5).clamp(0, 1)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from xpsr_cli.errors import XpsrError
 from xpsr_cli.progress import Progress, SilentProgress
 from xpsr_cli.sampling.denoiser import Denoiser
 from xpsr_cli.sampling.noise import FIRST, POSTERIOR, SECOND, STEP_0, NoiseSource
@@ -34,6 +35,9 @@ def sample(
     ``noise`` gives the noise of ancestral steps. With a ``hook``, the prediction becomes an estimate of the clean
     latents, the hook corrects it, and it is made a prediction again, so that any scheduler takes its own step (data
     consistency). Without one, nothing is converted. ``progress`` advances once per step.
+
+    Raises:
+        XpsrError: the networks overflowed, which float16 can bring about.
     """
     progress = progress or SilentProgress()
     for index, timestep in enumerate(scheduler.timesteps.tolist()):
@@ -46,6 +50,8 @@ def sample(
         else:
             latents = scheduler.step(prediction, timestep, latents).prev_sample
         progress.advance()
+    if not bool(torch.isfinite(latents).all()):
+        raise XpsrError("Sampling ended in values that are not numbers.", "Try --precision fp32.")
     return latents
 
 

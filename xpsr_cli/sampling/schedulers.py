@@ -72,6 +72,8 @@ def make_scheduler(name: SchedulerName, config: Mapping[str, Any], steps: int) -
     if name is SchedulerName.DDPM:
         options["set_alpha_to_one"] = True
     scheduler: Scheduler = _CLASSES[name].from_config(dict(config), **options)
+    if name is SchedulerName.DDPM:  # its step takes the root of a difference that vanishes with a_t: see to its sign
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.double().clamp_min(2**-24)
     scheduler.set_timesteps(steps)
     if int(scheduler.timesteps[0]) >= len(scheduler.alphas_cumprod):  # 1000 "leading" steps with an offset
         raise UsageError(f"steps is {steps}, too many for the {name.value} scheduler.", f"Use at most {steps - 1}.")

@@ -15,8 +15,8 @@ from torch import Tensor
 from xpsr_cli.photos.photo import Photo, Pixels
 from xpsr_cli.settings import Sizing
 
-CELL_PX = 8
-"""Pixels along the side of a latent cell; sides of a canvas are multiples of it."""
+MULTIPLE_PX = 8
+"""Sides of a canvas are multiples of this: a latent cell of Stable Diffusion, two of a small model."""
 SMALLEST_PX = 128
 """Smallest side of a padded canvas: below that the networks' coarsest features would be a few cells."""
 PROCESS_SIZE_PX = 512
@@ -60,17 +60,18 @@ def make_canvas(photo: Photo, scale: float, sizing: Sizing) -> Canvas:
     """Enlarge a photo by ``scale`` and bring it to working size."""
     size = output_size(photo.width, photo.height, scale)
     enlarged = resize(_filled(photo), size, Image.Resampling.BICUBIC)
-    return Canvas(_resized(enlarged) if sizing is Sizing.RESIZE else _padded(enlarged), size, sizing)
+    pixels = _resized(enlarged, PROCESS_SIZE_PX) if sizing is Sizing.RESIZE else _padded(enlarged)
+    return Canvas(pixels, size, sizing)
 
 
 def _padded(pixels: Pixels) -> Pixels:
-    """Edges repeated to the right and below, up to the next multiple of a latent cell."""
-    height, width = (max(-(-side // CELL_PX) * CELL_PX, SMALLEST_PX) for side in pixels.shape[:2])
+    """Edges repeated to the right and below, up to the next multiple."""
+    height, width = (max(-(-side // MULTIPLE_PX) * MULTIPLE_PX, SMALLEST_PX) for side in pixels.shape[:2])
     return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
 
 
-def _resized(pixels: Pixels, process_size: int = PROCESS_SIZE_PX) -> Pixels:
-    """The released script's rule (spec C3): at least ``process_size``, then down to multiples of a latent cell."""
+def _resized(pixels: Pixels, process_size: int) -> Pixels:
+    """The released script's rule (spec C3): at least ``process_size``, then down to a multiple."""
     height, width = pixels.shape[:2]
     short, long = min(height, width), max(height, width)
     if short < process_size:
@@ -78,7 +79,8 @@ def _resized(pixels: Pixels, process_size: int = PROCESS_SIZE_PX) -> Pixels:
         size = (process_size, long) if width <= height else (long, process_size)
         pixels = resize(pixels, size, Image.Resampling.BILINEAR)
         width, height = size
-    return resize(pixels, (width // CELL_PX * CELL_PX, height // CELL_PX * CELL_PX), Image.Resampling.BICUBIC)
+    width, height = (side // MULTIPLE_PX * MULTIPLE_PX for side in (width, height))
+    return resize(pixels, (width, height), Image.Resampling.BICUBIC)
 
 
 def _filled(photo: Photo) -> Pixels:

@@ -27,7 +27,7 @@ from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import make_scheduler
 from xpsr_cli.sampling.tiles import Window, window_grid
 from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, UpscaleSettings
-from xpsr_cli.upscaling.canvas import CELL_PX, Canvas, make_canvas, resize, to_pixels
+from xpsr_cli.upscaling.canvas import Canvas, make_canvas, resize, to_pixels
 from xpsr_cli.upscaling.color import fix_color
 
 
@@ -148,10 +148,10 @@ class Upscaler:
                 "Use it with a model such as xpsr-mini.",
             )
 
-    @staticmethod
-    def _windows(canvas: Canvas, preset: SamplingPreset) -> list[Window]:
-        height, width = (side // CELL_PX for side in canvas.pixels.shape[:2])
-        return window_grid(height, width, preset.tile_size // CELL_PX, preset.tile_overlap // CELL_PX)
+    def _windows(self, canvas: Canvas, preset: SamplingPreset) -> list[Window]:
+        cell = self.codec.factor  # pixels
+        height, width = (side // cell for side in canvas.pixels.shape[:2])
+        return window_grid(height, width, preset.tile_size // cell, preset.tile_overlap // cell)
 
     @staticmethod
     def _finish(photo: Photo, canvas: Canvas, decoded_01: Tensor, preset: SamplingPreset) -> Photo:

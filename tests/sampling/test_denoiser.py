@@ -1,0 +1,145 @@
+"""XPSR on windows: what is computed how often, and that a canvas does not show where it was cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_networks import TEXT_WIDTH, TINY_CONTROLNET, TINY_UNET, randomise
+
+from xpsr_cli.device import choose_placement
+from xpsr_cli.models.controlnet import XpsrControlNet
+from xpsr_cli.models.semantic_fusion import PromptPair
+from xpsr_cli.models.unet import XpsrUNet
+from xpsr_cli.sampling import denoiser as module
+from xpsr_cli.sampling.denoiser import Guided, Tiled, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.tiles import Window, window_grid
+from xpsr_cli.settings import Precision
+
+PLACEMENT = choose_placement("cpu", Precision.FP32)
+HEIGHT, WIDTH = 20, 28
+WINDOWS = window_grid(HEIGHT, WIDTH, 12, 4)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    torch.manual_seed(0)
+    unet, controlnet = XpsrUNet(**TINY_UNET), XpsrControlNet(**TINY_CONTROLNET)
+    return PLACEMENT.place(randomise(unet)), PLACEMENT.place(randomise(controlnet))
+
+
+@pytest.fixture
+def scene():
+    """Two prompt pairs (negative, positive), an image and latents of one canvas."""
+    pairs = [PromptPair(torch.randn(1, 5, TEXT_WIDTH), torch.randn(1, 6, TEXT_WIDTH)) for _ in range(2)]
+    return pairs, torch.rand(1, 3, 8 * HEIGHT, 8 * WIDTH), torch.randn(1, 4, HEIGHT, WIDTH)
+
+
+class Calls:
+    """Counts how often modules run, and with which batch sizes."""
+
+    def __init__(self, *watched):
+        self.batches = []
+        self.handles = [m.register_forward_hook(lambda m, inputs, out: self.note(inputs)) for m in watched]
+
+    def note(self, inputs):
+        self.batches.append(inputs[0].shape[0] if isinstance(inputs[0], torch.Tensor) else len(inputs[0]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for handle in self.handles:
+            handle.remove()
+
+
+def test_guidance_rows_are_one_batch_and_equal_separate_calls(networks, scene):
+    pairs, image, latents = scene
+    window = WINDOWS[1]
+    cut = window.crop(latents)
+    with Calls(networks[0].conv_in, networks[1].conv_in) as calls:
+        both = XpsrDenoiser(*networks, pairs, image, PLACEMENT)(cut, 501, window)
+    assert calls.batches == [2, 2]
+    for row, pair in enumerate(pairs):
+        alone = XpsrDenoiser(*networks, [pair], image, PLACEMENT)(cut, 501, window)
+        torch.testing.assert_close(both[row : row + 1], alone, rtol=0, atol=1e-4 * float(alone.abs().max()))
+    assert (both[0] - both[1]).abs().max() > 1e-2 * both.abs().max()
+
+
+@pytest.mark.parametrize("scale", [4.5, 1.0, 0.5, 0.0])
+def test_guidance(scale):
+    rows = torch.randn(2, 4, 3, 3)
+    negative, positive = rows.chunk(2)
+    result = Guided(lambda *_: rows, scale)(torch.zeros(1, 4, 3, 3), 1, Window(0, 0, 3, 3))
+    torch.testing.assert_close(result, negative + scale * (positive - negative))
+
+
+def test_only_guidance_of_one_needs_no_negative_row(scene):
+    negative, positive = scene[0]
+    assert guidance_rows(1.0, negative, positive) == [positive]
+    for scale in (0.0, 0.5, 1.5, 4.5):
+        assert guidance_rows(scale, negative, positive) == [negative, positive]
+    single = torch.randn(1, 4, 3, 3)
+    assert Guided(lambda *_: single, 1.0)(single, 1, Window(0, 0, 3, 3)) is single
+
+
+def test_nothing_constant_is_computed_twice(networks, scene):
+    pairs, image, latents = scene
+    unet, controlnet = networks
+    tiled = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), WINDOWS)
+    with (
+        Calls(controlnet.pyramid) as pyramid,
+        Calls(*controlnet.pyramid.rgb_heads, controlnet.latent_heads) as heads,
+        Calls(unet) as evaluated,
+    ):
+        for timestep in (951, 501, 1):
+            tiled(latents, timestep)
+    assert pyramid.batches == [1] * len(WINDOWS)
+    assert heads.batches == []
+    assert evaluated.batches == [2] * (3 * len(WINDOWS))
+
+
+def test_features_beyond_the_limit_are_made_again(networks, scene, monkeypatch):
+    pairs, image, latents = scene
+    kept = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), WINDOWS)
+    monkeypatch.setattr(module, "FEATURE_BYTES", 0)
+    forgetful = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), WINDOWS)
+    with Calls(networks[1].pyramid) as pyramid:
+        for _ in range(2):
+            result = forgetful(latents, 501)
+    assert len(pyramid.batches) == 2 * len(WINDOWS)
+    assert torch.equal(result, kept(latents, 501))
+
+
+@pytest.mark.parametrize("at_a_time", [2, 3, 4, 100])
+def test_windows_at_a_time_change_nothing(networks, scene, at_a_time):
+    pairs, image, latents = scene
+    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
+    assert torch.equal(
+        Tiled(denoiser, WINDOWS, at_a_time=at_a_time)(latents, 501), Tiled(denoiser, WINDOWS)(latents, 501)
+    )
+
+
+def test_one_window_is_the_plain_prediction(networks, scene):
+    pairs, image, latents = scene
+    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
+    whole = Window(0, 0, HEIGHT, WIDTH)
+    assert torch.equal(Tiled(denoiser, [whole])(latents, 501), denoiser(latents, 501, whole))
+
+
+def test_a_window_sees_its_own_part_of_the_photo_and_of_the_latents():
+    """Predictions that are read off the place itself come back in place."""
+    rows = torch.arange(HEIGHT).view(1, 1, -1, 1) + torch.arange(WIDTH) / 100
+    canvas = rows.expand(1, 4, -1, -1)
+
+    def read(latents, timestep, window):
+        assert torch.equal(latents, window.crop(canvas))
+        return latents + timestep
+
+    torch.testing.assert_close(Tiled(read, WINDOWS)(canvas, 7), canvas + 7)
+
+
+def test_a_model_without_low_prompts(networks, scene):
+    pairs, image, latents = scene
+    pairs = [PromptPair(pair.high, None) for pair in pairs]
+    result = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 2.0), WINDOWS)(latents, 501)
+    assert result.shape == latents.shape

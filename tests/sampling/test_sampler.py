@@ -1,0 +1,173 @@
+"""The one loop: schedulers take their own steps, and a hook corrects the estimate without otherwise being felt."""
+
+from __future__ import annotations
+
+import diffusers
+import pytest
+import torch
+
+from xpsr_cli.errors import UsageError, WeightsError, XpsrError
+from xpsr_cli.sampling.noise import STEP_0, CanvasNoise
+from xpsr_cli.sampling.sampler import sample, start_latents
+from xpsr_cli.sampling.schedulers import add_noise, from_x0, make_scheduler, to_x0
+from xpsr_cli.settings import SamplingPreset, SchedulerName, StartLatent
+
+SD15 = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
+CONFIGS = {
+    "epsilon": SD15,
+    "v": {**SD15, "prediction_type": "v_prediction"},
+    "v, zero SNR": {
+        **SD15,
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+        "steps_offset": 0,
+        "set_alpha_to_one": True,
+    },
+}
+every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+every_scheduler = pytest.mark.parametrize("name", list(SchedulerName))
+NOISE = CanvasNoise(3, 4, 6, 9)
+
+
+def denoiser(latents, timestep):
+    """A prediction that depends on all it is given, of about unit size."""
+    return torch.tanh(0.7 * latents.roll(1, dims=1) + timestep / 1000) + 0.1 * latents
+
+
+def start():
+    return NOISE(1)
+
+
+def run(name, config, hook=None, steps=5, model=denoiser):
+    return sample(model, start(), make_scheduler(name, config, steps), NOISE, hook=hook)
+
+
+@every_config
+@every_scheduler
+def test_a_hook_that_changes_nothing_is_not_felt(name, config):
+    seen = []
+
+    def identity(x0, timestep):
+        seen.append(timestep)
+        return x0
+
+    plain, hooked = run(name, config), run(name, config, identity)
+    assert seen == make_scheduler(name, config, 5).timesteps.tolist()
+    torch.testing.assert_close(hooked, plain, rtol=1e-5, atol=1e-5 * float(plain.abs().max()))
+
+
+@pytest.mark.parametrize("config", [CONFIGS["epsilon"], CONFIGS["v"]])
+def test_a_hook_that_pins_the_estimate_gets_it(config):
+    wanted = torch.randn(1, 4, 6, 9)
+    for name in (SchedulerName.DDPM, SchedulerName.UNIPC, SchedulerName.DPMSOLVERPP):
+        result = run(name, config, lambda x0, timestep: wanted)
+        torch.testing.assert_close(result, wanted, rtol=0, atol=2e-4)
+
+
+def test_a_hook_sees_the_clean_latents():
+    """With the true noise as the prediction, the estimate is what was noised."""
+    scheduler = make_scheduler(SchedulerName.DDIM, CONFIGS["epsilon"], 4)
+    clean, noise = torch.randn(1, 4, 6, 9), torch.randn(1, 4, 6, 9)
+    timestep = int(scheduler.timesteps[0])
+    seen = []
+    noisy = add_noise(scheduler, clean, noise, timestep)
+    sample(lambda latents, t: noise, noisy, scheduler, NOISE, hook=lambda x0, t: seen.append(x0) or x0)
+    torch.testing.assert_close(seen[0].float(), clean, rtol=0, atol=1e-5)
+
+
+@every_config
+def test_estimate_and_prediction_are_inverses(config):
+    scheduler = make_scheduler(SchedulerName.DDIM, config, 4)
+    latents, prediction = torch.randn(1, 4, 6, 9), torch.randn(1, 4, 6, 9)
+    for timestep in scheduler.timesteps.tolist():
+        x0 = to_x0(scheduler, prediction, latents, timestep)
+        torch.testing.assert_close(from_x0(scheduler, x0, latents, timestep), prediction, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "stock"),
+    [
+        (SchedulerName.DDIM, diffusers.DDIMScheduler),
+        (SchedulerName.UNIPC, diffusers.UniPCMultistepScheduler),
+        (SchedulerName.DPMSOLVERPP, diffusers.DPMSolverMultistepScheduler),
+    ],
+)
+def test_without_a_hook_it_is_the_stock_loop_bit_for_bit(name, stock):
+    options = {"clip_sample": False, "timestep_spacing": "leading"} if name is SchedulerName.DDIM else {}
+    scheduler = stock.from_config(SD15, **options)
+    scheduler.set_timesteps(6)
+    latents = start()
+    for timestep in scheduler.timesteps:
+        latents = scheduler.step(denoiser(latents, int(timestep)), timestep, latents).prev_sample
+    assert torch.equal(run(name, SD15, steps=6), latents)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_ancestral_sampling_is_the_stock_ddpm_with_our_noise(prediction):
+    config = {**SD15, "prediction_type": prediction}
+    stock = diffusers.DDPMScheduler.from_config(
+        config, variance_type="fixed_small", clip_sample=False, timestep_spacing="leading"
+    )
+    stock.set_timesteps(7)
+    generator = torch.Generator().manual_seed(1)
+    latents = start()
+    for timestep in stock.timesteps:
+        latents = stock.step(denoiser(latents, int(timestep)), timestep, latents, generator=generator).prev_sample
+
+    drawn = torch.Generator().manual_seed(1)
+    noises = {STEP_0 + step: torch.randn(start().shape, generator=drawn) for step in range(7)}
+    ours = sample(denoiser, start(), make_scheduler(SchedulerName.DDPM, config, 7), noises.__getitem__)
+    torch.testing.assert_close(ours, latents, rtol=0, atol=2e-5)
+
+
+@every_config
+@every_scheduler
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_every_scheduler_stays_finite(name, config, steps):
+    assert run(name, config, steps=steps).isfinite().all()
+
+
+def test_networks_that_overflow_are_an_error():
+    with pytest.raises(XpsrError, match="not numbers") as caught:
+        run(SchedulerName.DDIM, SD15, model=lambda latents, timestep: latents * torch.inf)
+    assert "fp32" in caught.value.hint
+
+
+def test_progress_advances_by_step():
+    class Counter:
+        steps = 0
+
+        def stage(self, name, total):
+            raise AssertionError("the caller announces the stage")
+
+        def advance(self, count=1):
+            self.steps += count
+
+    counter = Counter()
+    sample(denoiser, start(), make_scheduler(SchedulerName.DDIM, SD15, 5), NOISE, progress=counter)
+    assert counter.steps == 5
+
+
+def test_start_from_noise_leaves_the_photo_out():
+    preset = SamplingPreset(start=StartLatent.NOISE, start_noise=0.5)
+    scheduler = make_scheduler(SchedulerName.DDIM, CONFIGS["v, zero SNR"], 1)
+    latents = start_latents(preset, scheduler, NOISE, torch.full((1, 4, 6, 9), 7.0), torch.ones(()))
+    assert torch.equal(latents, 0.5 * NOISE(1))
+
+
+def test_other_predictions_are_refused():
+    with pytest.raises(WeightsError, match="'sample'"):
+        make_scheduler(SchedulerName.DDIM, {**SD15, "prediction_type": "sample"}, 4)
+
+
+def test_more_steps_than_timesteps_are_refused():
+    with pytest.raises(UsageError, match="1000"):
+        make_scheduler(SchedulerName.DDPM, SD15, 1000)
+    assert int(make_scheduler(SchedulerName.DDPM, SD15, 999).timesteps[0]) == 999

@@ -1,0 +1,102 @@
+"""Windows cover every canvas, and their weights make one picture of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from xpsr_cli.sampling.tiles import Blend, Centre, Window, blocks, gaussian_weights, window_grid
+
+GRIDS = [(8, 0), (8, 3), (8, 4), (5, 2), (16, 4)]
+
+
+@pytest.mark.parametrize(("tile", "overlap"), GRIDS)
+def test_windows_cover_every_size(tile, overlap):
+    for height in range(1, 38):
+        for width in (1, 4, 7, 8, 9, 15, 16, 17, 31):
+            windows = window_grid(height, width, tile, overlap)
+            seen = torch.zeros(height, width)
+            for window in windows:
+                window.crop(seen).add_(1)
+                assert window.crop(seen).shape == (window.h, window.w)
+            assert seen.min() >= 1
+            assert len({(window.h, window.w) for window in windows}) == 1
+            assert windows == sorted(set(windows))
+            assert windows[0].h * windows[0].w <= tile**2
+
+
+@pytest.mark.parametrize(("tile", "overlap"), GRIDS)
+def test_neighbours_overlap_by_at_least_what_was_asked(tile, overlap):
+    for length in range(tile + 1, 6 * tile):
+        starts = sorted({window.x for window in window_grid(tile, length, tile, overlap)})
+        assert all(0 < b - a <= tile - overlap for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_a_canvas_of_a_tiles_area_is_one_window():
+    assert window_grid(4, 16, 8, 2) == [Window(0, 0, 4, 16)]
+    assert len(window_grid(4, 17, 8, 2)) == 3
+
+
+def test_a_canvas_lower_than_the_overlap_still_has_windows():
+    windows = window_grid(3, 100, 16, 8)
+    assert {(window.y, window.h, window.w) for window in windows} == {(0, 3, 16)}
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(8, 8), (8, 9), (8, -1)])
+def test_impossible_grids_are_refused(tile, overlap):
+    with pytest.raises(ValueError, match="grid"):
+        window_grid(20, 20, tile, overlap)
+
+
+def test_blocks_cover_every_cell_once():
+    for height, width in [(1, 1), (7, 8), (8, 8), (17, 25)]:
+        seen = torch.zeros(height, width)
+        for window in blocks(height, width, 8):
+            window.crop(seen).add_(1)
+        assert (seen == 1).all()
+
+
+def test_places():
+    window = Window(2, 6, 4, 8)
+    assert window.scaled(8) == Window(16, 48, 32, 64)
+    assert window.scaled(1, 2) == Window(1, 3, 2, 4)
+    outer = window.grown(3, 10, 15)
+    assert outer == Window(0, 3, 9, 12)
+    canvas = torch.arange(150).view(10, 15)
+    assert torch.equal(window.within(outer).crop(outer.crop(canvas)), window.crop(canvas))
+
+
+@pytest.mark.parametrize("centre", list(Centre))
+@pytest.mark.parametrize("size", [(8, 8), (20, 30), (7, 41)])
+def test_shares_add_up_to_one(centre, size):
+    blend = Blend(window_grid(*size, 8, 3), lambda window: gaussian_weights(window, centre))
+    total = blend.empty()
+    for index, window in enumerate(blend.windows):
+        share = blend.share(index)
+        assert share.min() >= 0
+        window.crop(total).add_(share)
+    torch.testing.assert_close(total, torch.ones(size))
+
+
+def test_one_window_is_untouched():
+    blend = Blend([Window(0, 0, 9, 11)], gaussian_weights)
+    canvas, piece = blend.empty(1, 4), torch.randn(1, 4, 9, 11)
+    blend.add(canvas, 0, piece)
+    assert torch.equal(canvas, piece)
+
+
+def test_weights_fall_off_evenly_from_the_middle():
+    weights = gaussian_weights(Window(0, 0, 6, 9))
+    assert torch.equal(weights, weights.flip(0, 1))
+    assert weights.argmax() in (2 * 9 + 4, 3 * 9 + 4)
+
+
+def test_windows_that_disagree_are_joined_without_a_step():
+    """Neighbours whose answers differ by 1 meet in a slope, not an edge."""
+    blend = Blend(window_grid(64, 160, 64, 16), gaussian_weights)
+    canvas = blend.empty()
+    for index, window in enumerate(blend.windows):
+        blend.add(canvas, index, torch.full((window.h, window.w), float(index % 2)))
+    assert canvas.diff(dim=1).abs().max() < 0.35
+    assert canvas.min() == 0
+    assert canvas.max() == 1

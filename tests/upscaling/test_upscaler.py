@@ -1,0 +1,211 @@
+"""The whole flow on a tiny model of the real classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from xpsr_cli.errors import OutOfMemoryError, PhotoError, UsageError
+from xpsr_cli.models.loading import load_components
+from xpsr_cli.photos.photo import Photo
+from xpsr_cli.settings import ColorFix, Precision, SchedulerName, Sizing, StartLatent, UpscaleSettings
+from xpsr_cli.upscaling.upscaler import Upscaler
+
+SIX_WINDOWS = UpscaleSettings(tile_size=128, tile_overlap=32, steps=2)
+
+
+def load(folder):
+    return Upscaler.from_components(load_components(folder), "cpu", Precision.FP32)
+
+
+@pytest.fixture(scope="module")
+def upscaler(tiny_model):
+    return load(tiny_model)
+
+
+@pytest.fixture
+def silent(tiny_model):
+    """An upscaler whose networks predict nothing: from pure noise, one step leads to a residual of zero."""
+    upscaler = load(tiny_model)
+    for parameter in upscaler.components.unet.conv_out.parameters():
+        parameter.zero_()
+    return upscaler
+
+
+def noise_photo(height=50, width=74, seed=0, name="photo"):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Photo(pixels, name=name)
+
+
+def ramp_photo(height, width):
+    values = np.linspace(20, 235, width).round().astype(np.uint8)
+    return Photo(np.broadcast_to(values[None, :, None], (height, width, 3)).copy())
+
+
+def bicubic(photo, scale=4):
+    size = (round(photo.width * scale), round(photo.height * scale))
+    return np.asarray(Image.fromarray(photo.pixels).resize(size, Image.Resampling.BICUBIC))
+
+
+def test_windows_do_not_show_on_a_ramp(silent):
+    photo = ramp_photo(54, 80)  # 216 x 320 pixels
+    result = silent.upscale(photo, replace(SIX_WINDOWS, steps=1))
+    assert result.windows == 6
+    difference = result.photo.pixels.astype(float) - bicubic(photo).astype(float)
+    assert np.abs(np.diff(difference, axis=1)).max() <= 0.5
+    assert np.abs(np.diff(difference, axis=0)).max() <= 0.5
+    assert np.abs(difference).max() <= 0.5
+
+
+def test_networks_have_a_say(upscaler):
+    result = upscaler.upscale(noise_photo(), SIX_WINDOWS)
+    assert result.windows == 6
+    assert (result.photo.pixels != bicubic(noise_photo())).mean() > 0.2
+
+
+@pytest.mark.parametrize("tile_batch", [2, 4, 9])
+def test_windows_at_a_time_do_not_change_a_byte(upscaler, tile_batch):
+    one = upscaler.upscale(noise_photo(), SIX_WINDOWS).photo.pixels
+    many = upscaler.upscale(noise_photo(), replace(SIX_WINDOWS, tile_batch=tile_batch)).photo.pixels
+    assert many.tobytes() == one.tobytes()
+
+
+def test_neither_company_nor_order_changes_a_byte(upscaler, tiny_model):
+    photos = [noise_photo(40 + 6 * i, 44, seed=i, name=str(i)) for i in range(3)]
+    settings = replace(SIX_WINDOWS, scheduler=SchedulerName.DDPM, prompt="a photo of a house")
+
+    def run(upscaler, photos):
+        return {photo.name: upscaler.upscale(photo, settings).photo.pixels.tobytes() for photo in photos}
+
+    forwards = run(upscaler, photos)
+    assert run(upscaler, photos[::-1]) == forwards
+    assert run(load(tiny_model), photos[2:]) == {"2": forwards["2"]}
+
+
+def test_the_global_random_state_is_neither_used_nor_touched(upscaler):
+    torch.manual_seed(1)
+    first = upscaler.upscale(noise_photo(), replace(SIX_WINDOWS, scheduler=SchedulerName.DDPM))
+    state = torch.get_rng_state()
+    torch.manual_seed(2)
+    second = upscaler.upscale(noise_photo(), replace(SIX_WINDOWS, scheduler=SchedulerName.DDPM))
+    assert np.array_equal(first.photo.pixels, second.photo.pixels)
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"prompt": "a photo of a house"},
+        {"low_prompt": "blurred"},
+        {"guidance_scale": 4.0},
+        {"conditioning_scale": 0.0},
+        {"steps": 3},
+        {"scheduler": SchedulerName.UNIPC},
+        {"color_fix": ColorFix.WAVELET},
+    ],
+)
+def test_every_setting_is_heard(tiny_model, change):
+    """On latents, where nothing is rounded away."""
+    upscaler = load(tiny_model)
+    for network in (upscaler.components.unet, upscaler.components.controlnet):
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    settings = UpscaleSettings(scale=2.0, steps=2)
+    base = upscaler.upscale(noise_photo(), settings).photo.pixels
+    changed = upscaler.upscale(noise_photo(), replace(settings, **change)).photo.pixels
+    assert not np.array_equal(base, changed)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.5, 3.7])
+@pytest.mark.parametrize("sizing", list(Sizing))
+@pytest.mark.parametrize("start", list(StartLatent))
+def test_sizes_are_exact(upscaler, monkeypatch, scale, sizing, start):
+    preset = replace(upscaler.components.preset, sizing=sizing, start=start)
+    monkeypatch.setattr(upscaler.components, "preset", preset)
+    monkeypatch.setattr("xpsr_cli.upscaling.canvas.PROCESS_SIZE_PX", 128)
+    result = upscaler.upscale(noise_photo(17, 41), UpscaleSettings(scale=scale))
+    assert result.photo.size == (round(41 * scale), round(17 * scale))
+
+
+def test_transparency_and_everything_else_come_through(upscaler):
+    alpha = np.full((40, 44), 255, np.uint8)
+    alpha[:, 22:] = 0
+    photo = replace(noise_photo(40, 44, name="cut-out"), alpha=alpha)
+    result = upscaler.upscale(photo, UpscaleSettings(scale=2.0)).photo
+    assert result.alpha.shape == (80, 88)
+    assert (result.alpha[:, :40] == 255).all()
+    assert (result.alpha[:, 48:] == 0).all()
+    assert result.name == "cut-out"
+    assert result.metadata is photo.metadata
+
+
+def test_a_photo_without_colour_stays_without(upscaler):
+    grey = noise_photo().pixels[..., :1].repeat(3, axis=2)
+    pixels = upscaler.upscale(Photo(grey, grey=True), UpscaleSettings(scale=2.0)).photo.pixels
+    assert (pixels == pixels[..., :1]).all()
+
+
+def test_zero_latent(upscaler):
+    photo = noise_photo()
+    result = upscaler.upscale(photo, UpscaleSettings(), zero_latent=True)
+    assert result.zero_latent
+    assert "sample" not in result.seconds
+    assert np.abs(result.photo.pixels.astype(int) - bicubic(photo)).max() <= 1  # an untrained decoder adds nothing
+
+
+def test_zero_latent_needs_residual_latents(tiny_model):
+    components = load_components(tiny_model)
+    components.vae = AutoencoderKL(block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4)
+    upscaler = Upscaler.from_components(components, "cpu", Precision.FP32)
+    with pytest.raises(UsageError, match="tiny"):
+        upscaler.upscale(noise_photo(), UpscaleSettings(), zero_latent=True)
+
+
+def test_the_result_tells_how_it_came_about(upscaler):
+    result = upscaler.upscale(noise_photo(), replace(SIX_WINDOWS, seed=7, scheduler=SchedulerName.DDPM))
+    assert result.seed == 7
+    assert result.windows == 6
+    assert set(result.seconds) == {"prompts", "encode", "sample", "decode", "finish"}
+    assert result.settings["scheduler"] == "ddpm"
+    assert result.settings["steps"] == 2
+    assert result.settings["guidance_scale"] == upscaler.components.preset.guidance_scale
+    assert all(isinstance(value, str | int | float) for value in result.settings.values())
+
+
+def test_progress_is_told_every_stage_and_every_step(upscaler):
+    told = []
+
+    class Listener:
+        def stage(self, name, total):
+            told.append([name, total, 0])
+
+        def advance(self, count=1):
+            told[-1][2] += count
+
+    upscaler.upscale(noise_photo(), replace(SIX_WINDOWS, steps=3), Listener())
+    assert [(name, total) for name, total, _ in told] == [
+        ("prompts", 1), ("encode", 1), ("sample", 3), ("decode", 1), ("finish", 1),
+    ]  # fmt: skip
+    assert all(total == done for _, total, done in told)
+
+
+def test_too_small_photos_are_refused(upscaler):
+    with pytest.raises(PhotoError, match="15 x 40"):
+        upscaler.upscale(noise_photo(40, 15), UpscaleSettings())
+
+
+def test_a_lack_of_memory_names_photo_and_way_out(upscaler, monkeypatch):
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(upscaler.components.unet, "forward", exhausted)
+    with pytest.raises(OutOfMemoryError, match="photo") as caught:
+        upscaler.upscale(noise_photo(), UpscaleSettings())
+    assert "tile" in caught.value.hint
