@@ -12,13 +12,14 @@ from xpsr_cli.training import train
 def test_flags_reach_the_training(xpsr, monkeypatch, tmp_path, finished, words):
     calls = []
     monkeypatch.setattr(train, "run", lambda *arguments, **options: calls.append((arguments, options)) or finished)
-    flags = ["--config", "xpsr-mini", "--data", "photos", "--output", tmp_path, "--resume", "--minutes", 2]
+    flags = ["--config", "xpsr-mini", "--data", "photos", "--output", tmp_path, "--minutes", 2]
+    flags += ["--resume", "--init-from", "model"]
     outcome = xpsr("train", *flags, "--set", "data.batch_size=3", "--set", "diffusion.steps=7")
     ((recipe, data, output), options), *rest = calls
     assert rest == []
     assert (recipe.name, recipe.data.batch_size, recipe.diffusion.steps) == ("xpsr-mini", 3, 7)
     assert (data, output) == (Path("photos"), tmp_path)
-    assert options == {"resume": True, "minutes": 2.0}
+    assert options == {"resume": True, "init_from": Path("model"), "minutes": 2.0}
     assert (outcome.code, outcome.out) == (0, f"{tmp_path / 'model'}\n")
     assert words in outcome.err
 
