@@ -61,6 +61,8 @@ class XpsrControlNet(LatentEncoder):
         attention_head_dim: int | Sequence[int] = 8,
         use_linear_projection: bool = False,
         upcast_attention: bool = False,
+        addition_embed_type: str | None = None,
+        addition_embed_type_num_heads: int = 64,
         conditioning_embedding_out_channels: Sequence[int] = (16, 32, 96, 256),
         return_rgbs: bool = True,
         use_rrdb: bool = False,
@@ -134,7 +136,7 @@ class XpsrControlNet(LatentEncoder):
         if image is not None:
             image_features, rgb = self.pyramid(image, with_heads)
 
-        temb = self.embed_time(timestep, latents)
+        temb = self.embed_time(timestep, latents, high if low is None else low)
         texts = PromptPair(high, low)
         sample = self.conv_in(latents) + image_features
         skips = (sample,)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.embeddings import TextTimeEmbedding, TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, DownBlock2D, UNetMidBlock2DCrossAttn
@@ -33,6 +33,7 @@ class LatentEncoder(ModelMixin, ConfigMixin):
     conv_in: nn.Conv2d
     time_proj: Timesteps
     time_embedding: TimestepEmbedding
+    add_embedding: TextTimeEmbedding | None
     down_blocks: nn.ModuleList
     mid_block: UNetMidBlock2DCrossAttn
 
@@ -56,6 +57,11 @@ class LatentEncoder(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_proj = Timesteps(widths[0], config.flip_sin_to_cos, config.freq_shift)
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0], act_fn=config.act_fn)
+        self.add_embedding = (
+            TextTimeEmbedding(config.cross_attention_dim, 4 * widths[0], config.addition_embed_type_num_heads)
+            if config.addition_embed_type == "text"
+            else None
+        )
         self.down_blocks = nn.ModuleList(self._down_block(level) for level in range(len(widths)))
         self.mid_block = UNetMidBlock2DCrossAttn(
             in_channels=widths[-1],
@@ -128,7 +134,12 @@ class LatentEncoder(ModelMixin, ConfigMixin):
             channels += [width] * (self.config.layers_per_block + (level < len(widths) - 1))
         return channels
 
-    def embed_time(self, timestep: Tensor | int, latents: Tensor) -> Tensor:
-        """Timestep (an integer, or one per sample) as (B, 4*c0), in the dtype of ``latents``."""
+    def embed_time(self, timestep: Tensor | int, latents: Tensor, text: Tensor) -> Tensor:
+        """Timestep (an integer, or one per sample) as (B, 4*c0), in the dtype of ``latents``.
+
+        Where ``addition_embed_type`` is "text", the pooled ``text`` (B, L, D) is added: a small model, whose text
+        attention sits at its coarsest level alone, then hears its prompts in every ResNet.
+        """
         steps = torch.as_tensor(timestep, device=latents.device).expand(latents.shape[0])
-        return self.time_embedding(self.time_proj(steps).to(latents.dtype))
+        embedding = self.time_embedding(self.time_proj(steps).to(latents.dtype))
+        return embedding if self.add_embedding is None else embedding + self.add_embedding(text)

@@ -33,8 +33,6 @@ UNET_KEYS = (
 # Published config fields that are not varied here: the values accepted, the first being the one written.
 Fixed = Mapping[str, tuple[Any, ...]]
 _SHARED_FIXED = {
-    "addition_embed_type": (None,),
-    "addition_embed_type_num_heads": (64,),
     "addition_time_embed_dim": (None,),
     "class_embed_type": (None,),
     "encoder_hid_dim": (None,),
@@ -72,12 +70,14 @@ UNET_FIXED: Fixed = {
     "timestep_post_act": (None,),
     "up_use_lowlevel_prompt": (False, None),
 }
+_VARIED = {"addition_embed_type": (None, "text")}  # the published value first
 _NEWER_FIXED = {"dropout": (0.0,), "reverse_transformer_layers_per_block": (None,)}  # of newer diffusers, not written
-ACCEPTED: Fixed = {**UNET_FIXED, **CONTROLNET_FIXED, **_NEWER_FIXED}
+ACCEPTED: Fixed = {**UNET_FIXED, **CONTROLNET_FIXED, **_VARIED, **_NEWER_FIXED}
 _WHOLE_NUMBERS = (
     "layers_per_block",
     "transformer_layers_per_block",
     "cross_attention_dim",
+    "addition_embed_type_num_heads",
 )  # diffusers takes lists too
 
 

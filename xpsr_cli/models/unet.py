@@ -53,6 +53,8 @@ class XpsrUNet(LatentEncoder):
         attention_head_dim: int | Sequence[int] = 8,
         use_linear_projection: bool = False,
         upcast_attention: bool = False,
+        addition_embed_type: str | None = None,
+        addition_embed_type_num_heads: int = 64,
         conditional_attention: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
@@ -96,7 +98,7 @@ class XpsrUNet(LatentEncoder):
         ``timestep`` is an integer, or one per sample; ``high`` (B, L, D) says what is in the photo; ``control`` is
         what :class:`XpsrControlNet` returned for the same latents. Any latent size works.
         """
-        temb = self.embed_time(timestep, latents)
+        temb = self.embed_time(timestep, latents, high)
         sample = self.conv_in(latents)
         skips = (sample,)
         for block in self.down_blocks:

@@ -96,6 +96,8 @@ def build_networks(
         attention_head_dim=recipe.attention_head_dim,
         norm_num_groups=recipe.norm_num_groups,
         cross_attention_dim=recipe.text_width,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=recipe.attention_head_dim,
         sample_size=64,
     )
     controlnet = XpsrControlNet.from_unet(unet, conditioning_embedding_out_channels=tuple(recipe.pyramid_channels))
