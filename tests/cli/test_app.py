@@ -1,6 +1,7 @@
 """Exit codes, the two streams, and what an error looks like."""
 
 import json
+import os
 
 import pytest
 
@@ -93,6 +94,15 @@ def test_main_leaves_with_the_code(failing):
     with pytest.raises(SystemExit) as caught:
         app_module.main(["doctor"])
     assert caught.value.code == ExitCode.WEIGHTS
+
+
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(xpsr, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    xpsr("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    xpsr("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
 
 
 def test_version_and_help_go_to_stdout(xpsr):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit code. Nothing but ``--debug`` lets an exception through."""
     debug = "--debug" in arguments
+    # torch's threads then sleep while they wait for each other; spinning, one that has to share its core with another
+    # program holds up all of them (measured on two cores beside one busy process: twelve times slower).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         code = app(arguments, prog_name="xpsr", standalone_mode=False)
     except typer.TyperException as error:
