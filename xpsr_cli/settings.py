@@ -118,7 +118,7 @@ class UpscaleSettings:
     color_fix: ColorFix | None = None
     tile_size: int | None = None  # pixels of the enlarged photo, a multiple of 64
     tile_overlap: int | None = None  # pixels of the enlarged photo, a multiple of 8
-    tile_batch: int = 1  # windows per network call
+    tile_batch: int = 1  # windows evaluated at a time, each in its own network call
 
     def __post_init__(self) -> None:
         _require("scale", self.scale, MIN_SCALE, MAX_SCALE)

@@ -129,9 +129,9 @@ def test_ancestral_sampling_is_the_stock_ddpm_with_our_noise(prediction):
 
 @every_config
 @every_scheduler
-@pytest.mark.parametrize("steps", [1, 2, 20])
-def test_every_scheduler_stays_finite(name, config, steps):
-    assert run(name, config, steps=steps).isfinite().all()
+def test_every_scheduler_stays_finite(name, config):
+    for steps in range(1, 26):
+        assert run(name, config, steps=steps).isfinite().all(), steps
 
 
 def test_networks_that_overflow_are_an_error():

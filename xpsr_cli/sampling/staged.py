@@ -30,7 +30,8 @@ from xpsr_cli.sampling.tiles import Window, blocks
 BLOCK = 96
 """Latent cells along the side of a block."""
 CONTEXT = 8
-"""Cells around a block that its stage may read: the most convolutions in a row, at the stage's input, are seven."""
+"""Cells of a stage's input around a block that are read with it: the encoder's first stage reaches six, with two
+layers per block. Even, so that halving the resolution stays aligned."""
 ATTENDED = 2**16
 """Tokens that attention reads; a canvas of more (2048 x 2048 pixels) is thinned to every second, third, ... row and
 column for its keys and values, which keeps the cost proportional to the canvas."""
