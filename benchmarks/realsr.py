@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from xpsr_cli.upscaling.upscaler import Upscaler
 
 from xpsr_cli.evaluation.metrics import METRICS, consistency_psnr
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.settings import UpscaleSettings
+from xpsr_cli.upscaling.upscaler import Upscaler
 from xpsr_cli.weights import find_model
 
 
