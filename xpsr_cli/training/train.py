@@ -25,10 +25,10 @@ from xpsr_cli.training.words import high_prompt, low_prompt, negative_prompt
 
 MINI_PRESET = SamplingPreset(
     steps=1,
-    guidance_scale=1.5,
+    guidance_scale=1.1,
     scheduler=SchedulerName.DDIM,
     start=StartLatent.NOISE,
-    start_noise=0.5,
+    start_noise=0.0,
     color_fix=ColorFix.NONE,
     sizing=Sizing.PAD,
 )
