@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from scipy.signal import fftconvolve
+from scipy.special import j1
 
 KERNEL_PX = 21  # blur kernels are KERNEL_PX x KERNEL_PX (specs D1)
 _FILTERS = {"area": Image.Resampling.BOX, "bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -71,7 +72,6 @@ class Degradation:
     blur_px: float = 0.0  # standard deviation of all blurs together, in pixels of the large photo
     noise: float = 0.0  # standard deviation in 1/255, of the small photo
     jpeg_quality: float = 100.0  # lowest
-    steps: list[str] = field(default_factory=list)
 
 
 def gaussian_kernel(sigma_x: float, sigma_y: float, angle: float, shape: float = 2.0) -> np.ndarray:
@@ -86,8 +86,6 @@ def gaussian_kernel(sigma_x: float, sigma_y: float, angle: float, shape: float =
 
 def sinc_kernel(cutoff: float) -> np.ndarray:
     """A (21, 21) low-pass kernel that rings, ``cutoff`` in radians per pixel (Real-ESRGAN eq. 6)."""
-    from scipy.special import j1
-
     span = np.arange(KERNEL_PX) - KERNEL_PX // 2
     x, y = np.meshgrid(span, span)
     radius = np.hypot(x, y)
@@ -130,7 +128,7 @@ def to_u8(photo: np.ndarray) -> np.ndarray:
 def _draw_kernel(rng: np.random.Generator, stage: Stage, drawn: Degradation, pixel_px: float) -> np.ndarray:
     if rng.random() < stage.sinc_probability:
         cutoff = rng.uniform(np.pi / 3, np.pi)
-        drawn.blur_px = math.hypot(drawn.blur_px, pixel_px * 1.0 * np.pi / cutoff)
+        drawn.blur_px = math.hypot(drawn.blur_px, pixel_px * np.pi / cutoff)
         return sinc_kernel(cutoff)
     sigma_x, angle, shape = rng.uniform(*stage.blur_sigma_px), rng.uniform(-np.pi, np.pi), 2.0
     sigma_y = sigma_x if rng.random() < 0.6 else rng.uniform(*stage.blur_sigma_px)
