@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from xpsr_cli.errors import OutOfMemoryError, PhotoError, UsageError
-from xpsr_cli.models.loading import load_components
+from xpsr_cli.models.loading import load_components, load_controlnet, load_unet
 from xpsr_cli.photos.photo import Photo
-from xpsr_cli.settings import ColorFix, Precision, SchedulerName, Sizing, StartLatent, UpscaleSettings
+from xpsr_cli.settings import ColorFix, Precision, SamplingPreset, SchedulerName, Sizing, StartLatent, UpscaleSettings
 from xpsr_cli.upscaling.upscaler import Upscaler
 
 SIX_WINDOWS = UpscaleSettings(tile_size=128, tile_overlap=32, steps=2)
 
 
 def load(folder):
-    return Upscaler.from_components(load_components(folder), "cpu", Precision.FP32)
+    components = load_components(folder)
+    components.preset = replace(components.preset, start_noise=0.5, guidance_scale=1.5)
+    return Upscaler.from_components(components, "cpu", Precision.FP32)
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +214,44 @@ def test_a_lack_of_memory_names_photo_and_way_out(upscaler, monkeypatch):
     with pytest.raises(OutOfMemoryError, match="photo") as caught:
         upscaler.upscale(noise_photo(), UpscaleSettings())
     assert "tile" in caught.value.hint
+
+
+@pytest.fixture
+def published(tiny_model):
+    """A model like the published ones: a KL autoencoder, noise predicted, DDPM from the noised input."""
+    components = load_components(tiny_model)
+    golden = Path(__file__).parents[1] / "golden" / "xpsr"
+    components.unet, components.controlnet = load_unet(golden / "unet"), load_controlnet(golden / "controlnet")
+    components.vae = AutoencoderKL.from_pretrained(golden / "vae", local_files_only=True)
+    components.scheduler_config = json.loads((golden / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    components.preset = SamplingPreset()
+    width = components.unet.config.cross_attention_dim
+    components.text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(components.tokenizer),
+            hidden_size=width,
+            intermediate_size=width,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+        )
+    )
+    return components
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+def test_published_models_run_as_published(published, precision, monkeypatch):
+    monkeypatch.setattr("xpsr_cli.upscaling.canvas.PROCESS_SIZE_PX", 128)
+    upscaler = Upscaler.from_components(published, "cpu", precision)
+    settings = UpscaleSettings(scale=2.5, steps=2, tile_size=128, tile_overlap=64)
+    result = upscaler.upscale(noise_photo(40, 70), settings)
+    assert result.photo.size == (175, 100)
+    assert result.windows == 3
+    assert result.settings["start"] == "lr"
+    reference = bicubic(noise_photo(40, 70), 2.5).astype(float)  # AdaIN gives the result its colours
+    difference = result.photo.pixels.mean(axis=(0, 1)) - reference.mean(axis=(0, 1))
+    assert np.abs(difference).max() < 4
+    if precision is Precision.FP32:
+        again = upscaler.upscale(noise_photo(40, 70), replace(settings, tile_batch=2))
+        assert np.array_equal(again.photo.pixels, result.photo.pixels)
+        other = upscaler.upscale(noise_photo(40, 70), replace(settings, seed=1))
+        assert not np.array_equal(other.photo.pixels, result.photo.pixels)
