@@ -1,4 +1,4 @@
-"""The model that ships: better than bicubic, by virtue of its diffusion, guided by its words. One photo it never saw."""
+"""The model that ships, on a photo it never saw: better than bicubic, by its diffusion, and guided by its words."""
 
 from pathlib import Path
 

@@ -1,12 +1,12 @@
 """The autoencoder of small models: a fixed orthonormal transform of what the enlarged photo lacks.
 
 An ordinary VAE must learn to store the whole picture. Super-resolution already holds a blurred one, the enlarged
-input, so this autoencoder stores only the *residual* ``photo - enlarged``. What is missing is large at edges and small
-in skies, so the residual is divided by the local contrast of the enlarged input; then every 4 x 4 block is projected on
-the leading principal axes of such residuals and divided by their standard deviations. The latents are zero-mean and
-unit-variance everywhere. The inverse adds the residual back, in proportion to the contrast, and lets a small
-convolutional network smooth block borders. A zero latent therefore decodes to (nearly) the enlarged input, and noise
-in the latents cannot become grain where the photo is flat.
+input, so this autoencoder stores only the *residual* ``photo - enlarged``. What is missing is large at edges and
+small in skies, so the residual is divided by the local contrast of the enlarged input; then every 4 x 4 block is
+projected on the leading principal axes of such residuals and divided by their standard deviations. The latents are
+zero-mean and unit-variance everywhere. The inverse adds the residual back, in proportion to the contrast, and lets a
+small convolutional network smooth block borders. A zero latent therefore decodes to (nearly) the enlarged input, and
+noise in the latents cannot become grain where the photo is flat.
 
 Deviation from XPSR, whose autoencoder is the Stable Diffusion VAE; the idea of residual latents is ResShift's
 (NeurIPS 2023), the decoder that sees the input is StableSR's (IJCV 2024).
@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
-
 
 CONTRAST_FLOOR = 0.01
 """Least contrast, in units of [-1, 1] pixels: a little over one step of an 8-bit photo."""
