@@ -1,4 +1,4 @@
-"""The model that ships, on a photo it never saw: better than bicubic, by its diffusion, and guided by its words."""
+"""The model that ships, on a photo it never saw: better than bicubic, by its diffusion, guided by its words."""
 
 from pathlib import Path
 

@@ -88,7 +88,7 @@ class DiffusionObjective:
         )
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Noise like ``clean`` and (B,) timesteps: often the last one, its noise then half the time absent, else weaker."""
+        """Noise like ``clean`` and (B,) timesteps: often the last one, its noise then absent half the time."""
         last = self.scheduler.config.num_train_timesteps - 1
         batch = clean.shape[0]
         timesteps = torch.randint(0, last + 1, (batch,), generator=generator)
