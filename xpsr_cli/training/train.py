@@ -25,7 +25,7 @@ from xpsr_cli.training.words import high_prompt, low_prompt, negative_prompt
 
 MINI_PRESET = SamplingPreset(
     steps=1,
-    guidance_scale=1.1,
+    guidance_scale=1.15,
     scheduler=SchedulerName.DDIM,
     start=StartLatent.NOISE,
     start_noise=0.0,
