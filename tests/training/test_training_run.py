@@ -88,6 +88,18 @@ def test_a_killed_run_goes_on_to_the_same_weights(
             assert torch.equal(value, actual[name][key]), f"{name} {key}"
 
 
+def test_a_save_killed_between_its_renames_is_recovered(tmp_path: Path) -> None:
+    place, new = tmp_path / "state", tmp_path / "state.part"
+    (tmp_path / "state.old").mkdir()
+    (tmp_path / "state.old" / "kept").touch()
+    checkpoint.recover_folder(place)
+    assert (place / "kept").exists()
+    new.mkdir()
+    checkpoint.replace_folder(new, place)
+    assert list(tmp_path.iterdir()) == [place]
+    assert not (place / "kept").exists()
+
+
 def test_the_model_that_comes_out_loads_and_can_be_started_from(photos: Path, recipe: Recipe, tmp_path: Path) -> None:
     assert run(recipe, photos, tmp_path / "first")
     components = load_components(tmp_path / "first" / "model")

@@ -86,8 +86,16 @@ def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, ema: EMAModel
     generator.set_state(saved["generator"])
 
 
+def recover_folder(place: Path) -> None:
+    """Undo a :func:`replace_folder` that was killed between its two renames."""
+    old = place.with_name(place.name + ".old")
+    if old.exists() and not place.exists():
+        old.rename(place)
+
+
 def replace_folder(new: Path, place: Path) -> None:
     """Put ``new`` where ``place`` is; the old folder is removed only after the new one stands."""
+    recover_folder(place)
     old = place.with_name(place.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():

@@ -15,7 +15,7 @@ from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.loading import load_components, save_components
 from xpsr_cli.settings import ColorFix, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
-from xpsr_cli.training.checkpoint import Position, replace_folder
+from xpsr_cli.training.checkpoint import Position, recover_folder, replace_folder
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos, split_photos
 from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.loop import Trainer
@@ -62,6 +62,8 @@ def run(
         WeightsError: ``init_from`` or the saved state is of another architecture.
     """
     started = time.monotonic()
+    for name in ("state", "model"):
+        recover_folder(output / name)
     if (output / "state").exists() and not resume:
         raise UsageError(f"{output} already holds a training run.", "Add --resume to go on, or choose another folder.")
     photos = [photo for photo in read_photos(data) if min(photo.pixels.shape[:2]) >= recipe.data.crop_px]
