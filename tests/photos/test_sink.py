@@ -212,9 +212,11 @@ def test_any_failure_of_an_encoder_leaves_nothing(tmp_path, photo, monkeypatch, 
 
 WRITER = """
 import sys, numpy as np
+import signal
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.photos.sink import write_photo
 noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), dtype=np.uint8)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background may ignore it
 print("ready", flush=True)
 write_photo(Photo(noise), sys.argv[1])
 """
