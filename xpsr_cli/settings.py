@@ -121,6 +121,10 @@ class UpscaleSettings:
     tile_batch: int = 1  # windows evaluated at a time, each in its own network call
 
     def __post_init__(self) -> None:
+        for name, kind in (("scheduler", SchedulerName), ("color_fix", ColorFix)):
+            value = getattr(self, name)
+            if value is not None:  # the word is as good as the member
+                object.__setattr__(self, name, _choice(name, value, kind))
         _require("scale", self.scale, MIN_SCALE, MAX_SCALE)
         _require("steps", self.steps, 1, 1000)
         _require("guidance_scale", self.guidance_scale, 0.0, 50.0)
@@ -144,6 +148,15 @@ class UpscaleSettings:
                 f"Use at most {resolved.tile_size // 2}.",
             )
         return resolved
+
+
+def _choice(name: str, value: str, kind: type[Enum]) -> Enum:
+    """The member of ``kind`` that ``value`` names; another word is a :class:`UsageError` that lists them."""
+    try:
+        return kind(value)
+    except ValueError:
+        words = ", ".join(str(member.value) for member in kind)
+        raise UsageError(f"{name.replace('_', '-')} is {value!r}, allowed is {words}.") from None
 
 
 def _require(name: str, value: float | None, low: float, high: float) -> None:
