@@ -67,6 +67,36 @@ class Sizing(str, Enum):
     RESIZE = "resize"
 
 
+class Bits(str, Enum):
+    """Bits per channel of a result; ``auto`` takes those of the photo, where the format holds them."""
+
+    AUTO = "auto"
+    EIGHT = "8"
+    SIXTEEN = "16"
+
+
+class Compression(str, Enum):
+    """Lossless compression of a result: PNG knows ``none`` and ``deflate``, TIFF all of them."""
+
+    NONE = "none"
+    DEFLATE = "deflate"
+    LZW = "lzw"
+    ZSTD = "zstd"
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How a result is written. ``None`` is what suits the format (see :mod:`xpsr_cli.photos.sink`)."""
+
+    bits: Bits = Bits.AUTO
+    quality: int | None = None  # of JPEG and WebP, 1 to 100
+    compression: Compression | None = None
+    metadata: bool = True  # False drops everything but the colour profile, which says what the values mean
+
+    def __post_init__(self) -> None:
+        _require("quality", self.quality, 1, 100)
+
+
 @dataclass(frozen=True)
 class SamplingPreset:
     """The sampling settings a model was made for. The defaults are the published XPSR ones (its ``test.py``)."""
@@ -118,7 +148,7 @@ class UpscaleSettings:
     color_fix: ColorFix | None = None
     tile_size: int | None = None  # pixels of the enlarged photo, a multiple of 64
     tile_overlap: int | None = None  # pixels of the enlarged photo, a multiple of 8
-    tile_batch: int = 1  # windows evaluated at a time, each in its own network call
+    tile_batch: int | None = None  # windows evaluated at a time, each in its own network call; None: by the memory
 
     def __post_init__(self) -> None:
         for name, kind in (("scheduler", SchedulerName), ("color_fix", ColorFix)):

@@ -86,7 +86,7 @@ def _check_holds(photo_format: PhotoFormat, path: Path, size: tuple[int, int], p
             [f for f in formats.FORMATS if max(size) <= f.max_side_px],
         ),
         (
-            not photo_format.holds_alpha and photo.transparent,
+            not photo_format.holds_alpha and photo.transparent(),
             "the transparency of this photo",
             [f for f in formats.FORMATS if f.holds_alpha],
         ),

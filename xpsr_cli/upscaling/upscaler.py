@@ -124,7 +124,7 @@ class Upscaler:
                     self.placement,
                     conditioning_scale=preset.conditioning_scale,
                 )
-                denoiser = Tiled(Guided(networks, preset.guidance_scale), windows, at_a_time=settings.tile_batch)
+                denoiser = Tiled(Guided(networks, preset.guidance_scale), windows, at_a_time=settings.tile_batch or 1)
                 start = start_latents(preset, scheduler, noise, mean, deviation)
                 with stages("sample", preset.steps):
                     latents = sample(denoiser, start, scheduler, noise, progress=stages.progress)
