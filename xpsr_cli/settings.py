@@ -149,6 +149,7 @@ class UpscaleSettings:
     tile_size: int | None = None  # pixels of the enlarged photo, a multiple of 64
     tile_overlap: int | None = None  # pixels of the enlarged photo, a multiple of 8
     tile_batch: int | None = None  # windows evaluated at a time, each in its own network call; None: by the memory
+    verify: bool = False  # measure seams on the result
 
     def __post_init__(self) -> None:
         for name, kind in (("scheduler", SchedulerName), ("color_fix", ColorFix)):

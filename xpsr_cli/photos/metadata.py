@@ -16,8 +16,8 @@ class Metadata:
     """The metadata of an upright photo.
 
     ``icc`` is the colour profile byte for byte. ``exif`` is an EXIF block from its TIFF header on; the orientation and
-    the embedded thumbnail are gone from it. ``xmp`` is the XMP packet, ``iptc`` the IPTC-IIM records. ``dpi`` is pixels
-    per inch across and down. ``texts`` are keywords and texts as PNG has them; a JPEG's comment is one with the
+    the embedded thumbnail are gone from it. ``xmp`` is the XMP packet, ``iptc`` the IPTC-IIM records. ``dpi`` is
+    pixels per inch across and down. ``texts`` are keywords and texts as PNG has them; a JPEG's comment is one with the
     keyword "Comment". ``png_colour`` are the chunks, by type, in which a PNG says what its values mean when it has no
     profile (gAMA, cHRM, sRGB, cICP).
     """

@@ -134,7 +134,7 @@ class Upscaler:
             with stages("finish"):
                 enlarged = self._finish(photo, canvas, decoded_01, preset)
 
-        used = _plain({**asdict(settings), **asdict(preset)})
+        used = _plain({**asdict(settings), **asdict(preset), "tile_batch": settings.tile_batch or 1})
         return UpscaleResult(enlarged, used, settings.seed, len(windows), stages.seconds, zero_latent)
 
     def _check(self, photo: Photo, zero_latent: bool) -> None:
