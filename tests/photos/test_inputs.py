@@ -56,7 +56,7 @@ def test_whatever_is_not_there_is_refused(album):
     for path, word in (
         ("album/x.png", "does not exist"),
         ("album/x*.png", "No photo matches"),
-        ("album/empty", "no PNG, JPEG, WebP and TIFF files"),
+        ("album/empty", "no PNG, JPEG, WebP, AVIF and TIFF files"),
         ("nul\0", ""),
     ):
         with refusal(PhotoError, path, word):

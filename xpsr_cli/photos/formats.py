@@ -15,23 +15,45 @@ class PhotoFormat:
     name: str
     extensions: tuple[str, ...]  # the first one is the usual one
     max_side_px: int
+    max_bits: int = 16  # bits per channel
     holds_alpha: bool = True
     holds_grey: bool = True
+    holds_cmyk: bool = False
+    holds_iptc: bool = True
+    holds_texts: bool = False  # keywords with texts, or comments
     max_exif_bytes: int | None = None  # None: no limit that a photo reaches
     max_xmp_bytes: int | None = None
+    max_iptc_bytes: int | None = None
 
 
-PNG = PhotoFormat("PNG", (".png",), 2**31 - 1)
-# One JPEG segment holds 65533 bytes, less the six of "Exif\0\0" or the 29 of the XMP name.
+_SEGMENT = 65533  # bytes that one JPEG segment holds
+
+PNG = PhotoFormat("PNG", (".png",), 2**31 - 1, holds_texts=True)
 JPEG = PhotoFormat(
-    "JPEG", (".jpg", ".jpeg"), 65535, holds_alpha=False, max_exif_bytes=65533 - 6, max_xmp_bytes=65533 - 29
+    "JPEG",
+    (".jpg", ".jpeg"),
+    65535,
+    max_bits=8,
+    holds_alpha=False,
+    holds_cmyk=True,
+    holds_texts=True,
+    max_exif_bytes=_SEGMENT - 6,  # "Exif\0\0"
+    max_xmp_bytes=_SEGMENT - 29,  # the name of XMP
+    max_iptc_bytes=_SEGMENT - 14 - 12 - 1,  # "Photoshop 3.0\0", the head of a resource, and a byte to make it even
 )
-WEBP = PhotoFormat("WebP", (".webp",), 16383, holds_grey=False)
-TIFF = PhotoFormat("TIFF", (".tif", ".tiff"), 2**31 - 1)
+WEBP = PhotoFormat("WebP", (".webp",), 16383, max_bits=8, holds_grey=False, holds_iptc=False)
+TIFF = PhotoFormat("TIFF", (".tif", ".tiff"), 2**31 - 1, holds_cmyk=True)
+AVIF = PhotoFormat("AVIF", (".avif",), 65536, max_bits=12)
 FORMATS = (PNG, JPEG, WEBP, TIFF)
+"""What results can be written in."""
+INPUT_FORMATS = (*FORMATS, AVIF)
+"""What photos can be read from."""
 
-EXTENSIONS = tuple(extension for photo_format in FORMATS for extension in photo_format.extensions)
-FORMAT_NAMES = "PNG, JPEG, WebP and TIFF"
+EXTENSIONS = tuple(extension for photo_format in INPUT_FORMATS for extension in photo_format.extensions)
+"""Of photos that can be read."""
+OUTPUT_EXTENSIONS = tuple(extension for photo_format in FORMATS for extension in photo_format.extensions)
+FORMAT_NAMES = "PNG, JPEG, WebP, AVIF and TIFF"
+"""Of photos that can be read, for sentences."""
 
 _OTHER_SIGNATURES = (
     (0, b"GIF8", "a GIF"),
@@ -41,7 +63,6 @@ _OTHER_SIGNATURES = (
     (4, b"ftypheic", "a HEIC"),
     (4, b"ftypheix", "a HEIC"),
     (4, b"ftypmif1", "a HEIF"),
-    (4, b"ftypavif", "an AVIF"),
     (4, b"JXL ", "a JPEG XL"),
     (0, b"\xff\x0a", "a JPEG XL"),
     (4, b"jP  ", "a JPEG 2000"),
@@ -59,6 +80,8 @@ def identify(head: bytes) -> PhotoFormat | None:
         return WEBP
     if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return TIFF
+    if head[4:].startswith((b"ftypavif", b"ftypavis")):  # a picture, a sequence of them
+        return AVIF
     return None
 
 
@@ -71,12 +94,12 @@ def other_kind(head: bytes) -> str | None:
 
 
 def format_of_output(path: Path) -> PhotoFormat:
-    """The format that the extension of ``path`` asks for; :class:`PhotoError` lists the known ones."""
+    """The format that the extension of ``path`` asks for; :class:`PhotoError` lists those that can be written."""
     for photo_format in FORMATS:
         if path.suffix.lower() in photo_format.extensions:
             return photo_format
     kind = f"in a {path.suffix} format" if path.suffix else "without a format, as its name has no extension"
-    raise PhotoError(f"{path} cannot be written {kind}.", f"Use one of {', '.join(EXTENSIONS)}.")
+    raise PhotoError(f"{path} cannot be written {kind}.", f"Use one of {', '.join(OUTPUT_EXTENSIONS)}.")
 
 
 def reason(error: BaseException) -> str:
