@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from small_photos import refusal
 
 from xpsr_cli.errors import PhotoError, UsageError
-from xpsr_cli.photos.inputs import find_photos, output_paths
+from xpsr_cli.photos.inputs import Shard, find_photos, output_paths, results_folder
 
 
 @pytest.fixture
@@ -111,3 +112,95 @@ def test_no_result_replaces_an_input(album):
     with refusal(UsageError, "album/a.png"):
         output_paths([album / "a.png"], None)
     assert output_paths([album / "b.jpg"], album) == {album / "b.jpg": album / "b.png"}
+
+
+def test_results_below_the_photos_are_not_taken_for_photos(album):
+    (album / "out" / "deep").mkdir(parents=True)
+    for name in ("out/a.png", "out/deep/b.png", "outside.png"):
+        (album / name).touch()
+    for paths in (["album"], ["album/**/*.png", "album/*.*"]):
+        found = names(find_photos(paths, recursive=True, leave_out="album/out"))
+        assert "album/outside.png" in found
+        assert [name for name in found if name.startswith("album/out/")] == []
+    assert names(find_photos(["album/out"], leave_out="album/out")) == ["album/out/a.png"]
+    assert names(find_photos(["album/out/*.png"], leave_out="album/out")) == ["album/out/a.png"]
+    assert names(find_photos(["album/out/a.png"], leave_out="album/out")) == ["album/out/a.png"]
+    assert "album/out/deep/b.png" in names(find_photos(["album/out"], recursive=True, leave_out="album"))
+
+
+def test_links_to_nowhere_are_taken_to_be_told_of_and_folders_with_a_photos_name_are_not(album):
+    (album / "lost.png").symlink_to("nowhere")
+    (album / "loop.png").symlink_to("loop.png")
+    (album / "folder.png").mkdir()
+    found = names(find_photos([album]))
+    assert {"album/lost.png", "album/loop.png"} <= set(found)
+    assert "album/folder.png" not in found
+    assert names(find_photos([album / "lost.png"])) == ["album/lost.png"]
+
+
+def test_avif_is_a_photo(album):
+    (album / "e.avif").touch()
+    assert "album/e.avif" in names(find_photos([album]))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed_is_named(album):
+    (album / "sub").chmod(0)
+    try:
+        with refusal(PhotoError, album / "sub", "Permission denied"):
+            find_photos([album], recursive=True)
+    finally:
+        (album / "sub").chmod(0o755)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
+def test_shards_are_disjoint_and_complete_and_leave_names_alone(album, count):
+    for name in ("a.jpg", "a.webp", "e.png", "f.png", "g.png"):
+        (album / name).touch()
+    results = output_paths(find_photos([album], recursive=True), "out", root=album)
+    parts = [Shard(number, count).of(list(results.items())) for number in range(1, count + 1)]
+    assert sorted(pair for part in parts for pair in part) == sorted(results.items())
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_shard_is_named_by_number_or_taken_from_slurm():
+    assert Shard.parse("3/8", {}) == Shard(3, 8)
+    assert str(Shard(3, 8)) == "3 of 8"
+    task = {"SLURM_ARRAY_TASK_ID": "13", "SLURM_ARRAY_TASK_MIN": "10", "SLURM_ARRAY_TASK_COUNT": "8"}
+    assert Shard.parse("slurm", task) == Shard(4, 8)
+    assert Shard.parse("slurm", {**task, "SLURM_ARRAY_TASK_ID": "16", "SLURM_ARRAY_TASK_STEP": "2"}) == Shard(4, 8)
+
+
+@pytest.mark.parametrize("words", ["", "3", "0/8", "9/8", "3/0", "-1/8", "1.5/8", "a/b", "3/8/1", "Slurm"])
+def test_a_shard_that_is_none_is_refused(words):
+    with refusal(UsageError, "shard", repr(words)):
+        Shard.parse(words, {})
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({}, "no task of a Slurm array"),
+        ({"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "2"}, "no task"),
+        ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "3"}, "task 9"),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "4",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_STEP": "2",
+            },
+            "task 4",
+        ),
+    ],
+)
+def test_an_array_that_cannot_be_divided_is_refused(task, words):
+    with refusal(UsageError, "slurm", words):
+        Shard.parse("slurm", task)
+
+
+def test_the_folder_of_all_results(tmp_path):
+    assert results_folder("out") == Path("out")
+    assert results_folder("out/a.png") == Path("out")
+    assert results_folder("a.png") == Path(".")
+    assert results_folder(tmp_path) == tmp_path

@@ -1,31 +1,95 @@
-"""Which photos a command line names, and where their results go. Standard library only."""
+"""Which photos a command line names, where their results go, and which part of them this machine does.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.photos.formats import EXTENSIONS, FORMAT_NAMES, reason
 
+Item = TypeVar("Item")
 
-def find_photos(paths: Sequence[str | Path], recursive: bool = False) -> list[Path]:
+
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` equal parts of a list, counted from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, words: str, environment: Mapping[str, str] = os.environ) -> Shard:
+        """The part that ``"3/8"`` names; ``"slurm"`` asks the array job that the process runs in.
+
+        :class:`UsageError` for anything else, and for an array whose numbers are not evenly spaced.
+        """
+        if words == "slurm":
+            return cls._of_array(environment)
+        number, slash, count = words.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UsageError(f"shard is {words!r}, which is no part of a whole.", "Write 1/8 to 8/8, or slurm.")
+        return cls(int(number), int(count))
+
+    @classmethod
+    def _of_array(cls, environment: Mapping[str, str]) -> Shard:
+        """Slurm's numbers of an array job: this task's, the first, how many there are, and how far they are apart."""
+        names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
+        try:
+            task, first, count = (int(environment[name]) for name in names)
+            step = int(environment.get("SLURM_ARRAY_TASK_STEP") or 1)
+            place, between = divmod(task - first, step)
+        except (KeyError, ValueError, ZeroDivisionError):
+            raise UsageError(
+                "shard is slurm, but this is no task of a Slurm array job.", "Start it with sbatch --array=1-8."
+            ) from None
+        if between or not 0 <= place < count:
+            raise UsageError(
+                f"shard is slurm, but task {task} is none of {count} evenly spaced ones from {first} on.",
+                "Number the tasks without gaps, as in sbatch --array=1-8.",
+            )
+        return cls(place + 1, count)
+
+    def of(self, items: Sequence[Item]) -> list[Item]:
+        """This part of ``items``: every one of them is in exactly one part."""
+        return list(items[self.number - 1 :: self.count])
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.count}"
+
+
+def find_photos(
+    paths: Sequence[str | Path], recursive: bool = False, leave_out: str | Path | None = None
+) -> list[Path]:
     """The photo files that files, folders and glob patterns name, sorted, each once.
 
     A file is taken whatever its name. Of a folder (and with ``recursive`` of the folders under it) and of a pattern
-    come the files with a photo's extension; hidden ones are left out. A name that exists is never read as a pattern.
-    :class:`PhotoError` for whatever is not there or leads to no photo, :class:`UsageError` when nothing is named.
+    come the files with a photo's extension; hidden ones are left out, and so are those under the folder ``leave_out``
+    (the results) where it lies below the one that is searched. Links that lead nowhere come too, to be told of one by
+    one. A name that exists is never read as a pattern.
+    :class:`PhotoError` for whatever is not there, cannot be searched or leads to no photo, :class:`UsageError` when
+    nothing is named.
     """
     if not paths:
         raise UsageError("No photo is named.", "Name files, folders or patterns such as 'photos/*.jpg'.")
     found: dict[str, Path] = {}
     for path in paths:
-        for photo in _photos_of(Path(path), recursive):
+        for photo in _photos_of(Path(path), recursive, leave_out and Path(leave_out)):
             found.setdefault(os.path.realpath(photo), photo)
     return sorted(found.values())
+
+
+def results_folder(output: str | Path) -> Path:
+    """The folder that all results of a run lie in or under: ``output`` itself, or the folder of that file."""
+    return Path(output) if _is_folder(output) else Path(output).parent
 
 
 def output_paths(
@@ -64,32 +128,59 @@ def output_paths(
     return results
 
 
-def _photos_of(path: Path, recursive: bool) -> list[Path]:
+def _photos_of(path: Path, recursive: bool, leave_out: Path | None) -> list[Path]:
     try:
         if path.is_dir():
-            entries = path.rglob("*") if recursive else path.iterdir()
+            entries = _files_under(path, leave_out) if recursive else path.iterdir()
             photos = [entry for entry in entries if _looks_like_a_photo(entry, path)]
             hint = "" if recursive else " Folders under it are only searched when asked for (recursive)."
             missing = f"{path} is a folder with no {FORMAT_NAMES} files in it."
-        elif path.exists():
+        elif path.exists() or path.is_symlink():
             return [path]
         elif glob.has_magic(str(path)):
             matches = (Path(match) for match in glob.iglob(str(path), recursive=True))
             photos = [match for match in matches if _looks_like_a_photo(match, match.parent)]
+            photos = [photo for photo in photos if not _is_left_out(photo, _fixed_part(path), leave_out)]
             missing, hint = f"No photo matches {path}.", ""
         else:
             raise PhotoError(f"{path} does not exist.", "Check the name and the folder.")
     except (OSError, ValueError) as error:
-        raise PhotoError(f"{path} cannot be opened: {reason(error)}.", "Check its permissions.") from error
+        named = getattr(error, "filename", None) or path
+        raise PhotoError(f"{named} cannot be opened: {reason(error)}.", "Check its permissions.") from error
     if not photos:
         raise PhotoError(missing, f"Photos are found by the extensions {', '.join(EXTENSIONS)}.{hint}")
     return photos
 
 
+def _files_under(top: Path, leave_out: Path | None) -> Iterator[Path]:
+    """Every file below a folder, links not followed; a folder that cannot be listed raises its :class:`OSError`."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, names, files in os.walk(top, onerror=refuse):
+        names[:] = [n for n in names if not n.startswith(".") and not _is_left_out(Path(folder, n), top, leave_out)]
+        yield from (Path(folder, name) for name in files)
+
+
+def _is_left_out(path: Path, searched: Path, leave_out: Path | None) -> bool:
+    """Whether a path is under ``leave_out``, and that below the folder that was ``searched``."""
+    if leave_out is None:
+        return False
+    place, above, folder = (Path(os.path.realpath(p)) for p in (path, searched, leave_out))
+    return place.is_relative_to(folder) and not above.is_relative_to(folder)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder in front of the first part of a pattern that has a wildcard in it."""
+    return next(folder for folder in pattern.parents if not glob.has_magic(str(folder)))
+
+
 def _looks_like_a_photo(path: Path, folder: Path) -> bool:
     """Whether a file found in ``folder`` has a photo's extension and no hidden name on the way to it."""
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden and path.is_file()
+    if path.suffix.lower() not in EXTENSIONS or any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _is_folder(output: str | Path) -> bool:
