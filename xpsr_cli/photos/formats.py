@@ -24,6 +24,7 @@ class PhotoFormat:
     max_exif_bytes: int | None = None  # None: no limit that a photo reaches
     max_xmp_bytes: int | None = None
     max_iptc_bytes: int | None = None
+    max_text_bytes: int | None = None
 
 
 _SEGMENT = 65533  # bytes that one JPEG segment holds
@@ -40,6 +41,7 @@ JPEG = PhotoFormat(
     max_exif_bytes=_SEGMENT - 6,  # "Exif\0\0"
     max_xmp_bytes=_SEGMENT - 29,  # the name of XMP
     max_iptc_bytes=_SEGMENT - 14 - 12 - 1,  # "Photoshop 3.0\0", the head of a resource, and a byte to make it even
+    max_text_bytes=_SEGMENT,
 )
 WEBP = PhotoFormat("WebP", (".webp",), 16383, max_bits=8, holds_grey=False, holds_iptc=False)
 TIFF = PhotoFormat("TIFF", (".tif", ".tiff"), 2**31 - 1, holds_cmyk=True)
