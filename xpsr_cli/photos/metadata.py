@@ -51,7 +51,8 @@ class Metadata:
         """What goes into a file of ``photo_format`` with a picture of this size, and only what that format holds.
 
         Tags that state the size are corrected. Texts go into XMP where the format has no place for them. Colours that
-        a PNG describes without a profile get one; ``grey`` says that the file will have one channel.
+        a PNG describes without a profile get one; ``grey`` says that the file will have one channel. The manifest of
+        :mod:`xpsr_cli.photos.provenance` leaves an XMP packet that would be too long with it, if it is a text too.
         :class:`PhotoError` names the formats that hold what this one cannot.
         """
         if self.iptc and not photo_format.holds_iptc:
@@ -61,6 +62,8 @@ class Metadata:
             kept = replace(kept, xmp=kept._xmp_with_texts(photo_format), texts=())
         elif any(len(to_comment(text)) > (photo_format.max_text_bytes or math.inf) for text in kept.texts):
             _refuse(photo_format, "texts as long as this photo's", [formats.PNG, formats.TIFF])
+        if len(kept.xmp or b"") > (photo_format.max_xmp_bytes or math.inf) and MANIFEST in dict(kept.texts):
+            kept = replace(kept, xmp=xmp_packet.with_properties(kept.xmp, {xmp_packet.MANIFEST: None}) or kept.xmp)
         if photo_format is not formats.PNG and self.png_colour:
             from xpsr_cli.photos.png_colour import profile_of
 
@@ -121,9 +124,9 @@ def read_metadata(info: Mapping[Any, Any], orientation: int | None = None) -> tu
 
 
 def _png_colour_of(info: Mapping[Any, Any], icc: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
-    """The chunks that count: beside a profile only cICP, which goes before it (PNG, third edition, 11.3.2)."""
+    """The chunks that count: beside a profile those that go before it or add to it (PNG, third edition, 11.3.2)."""
     chunks = tuple((bytes(kind), bytes(data)) for kind, data in info.get("png_colour") or ())
-    return tuple(chunk for chunk in chunks if icc is None or chunk[0] == b"cICP")
+    return tuple(chunk for chunk in chunks if icc is None or chunk[0] not in (b"gAMA", b"cHRM", b"sRGB"))
 
 
 def _exif_of(info: Mapping[Any, Any]) -> bytes | None:

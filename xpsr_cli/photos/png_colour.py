@@ -73,12 +73,11 @@ def _described(primaries: int, transfer: int, matrix: int, full: int) -> tuple[t
     """White point, primaries and curve (``None``: that of sRGB) of a cICP chunk."""
     if transfer in (_PQ, _HLG):
         raise PhotoError(
-            f"The photo is HDR ({'PQ' if transfer == _PQ else 'HLG'}), which only PNG can say of these files.",
-            "Use PNG (.png).",
+            f"HDR colours ({'PQ' if transfer == _PQ else 'HLG'}) can only be described in a PNG.", "Use PNG (.png)."
         )
     if primaries not in _PRIMARIES or transfer not in _CURVES or matrix != 0 or full != 1:
         raise PhotoError(
-            f"The photo's colours (cICP {primaries}/{transfer}/{matrix}/{full}) can only be described in a PNG.",
+            f"Colours of cICP {primaries}/{transfer}/{matrix}/{full} can only be described in a PNG.",
             "Use PNG (.png).",
         )
     return *_PRIMARIES[primaries], _CURVES[transfer]

@@ -65,10 +65,10 @@ def read_property(xmp: bytes, wanted: Property) -> str | None:
     return None if found is None else found if isinstance(found, str) else "".join(found.itertext()).strip()
 
 
-def with_properties(xmp: bytes | None, properties: Mapping[Property, str]) -> bytes | None:
-    """The packet, or a new one, in which each property has this XML content, in place of any it had.
+def with_properties(xmp: bytes | None, properties: Mapping[Property, str | None]) -> bytes | None:
+    """The packet, or a new one, in which each property has this XML content in place of any it had; ``None``: none.
 
-    ``None`` for a packet to which nothing can be added.
+    Returns ``None`` for a packet in which nothing can be changed.
     """
     packet = xmp or _EMPTY
     scan = _Scan.of(packet)
@@ -78,16 +78,22 @@ def with_properties(xmp: bytes | None, properties: Mapping[Property, str]) -> by
         packet, scan = _EMPTY, _Scan.of(_EMPTY)
         assert scan is not None
         assert scan.end is not None
-    namespaces = {"rdf": RDF} | {p.prefix: p.uri for p in properties}
-    declared = "".join(f" xmlns:{prefix}={quoteattr(uri)}" for prefix, uri in namespaces.items())
-    content = "".join(f"<{p.prefix}:{p.name}>{value}</{p.prefix}:{p.name}>" for p, value in properties.items())
-    added = f"<rdf:Description rdf:about={quoteattr(scan.about)}{declared}>{content}</rdf:Description>"
+    added = _description(scan.about, {p: value for p, value in properties.items() if value is not None})
     cuts = sorted([*scan.places_of({(p.uri, p.name) for p in properties}), (scan.end, scan.end)])
     parts, at = [], 0
     for start, end in cuts:
         parts.append(packet[at:start])
         at = max(at, end)
     return b"".join([*parts, added.encode(), packet[at:]])
+
+
+def _description(about: str, properties: Mapping[Property, str]) -> str:
+    if not properties:
+        return ""
+    namespaces = {"rdf": RDF} | {p.prefix: p.uri for p in properties}
+    declared = "".join(f" xmlns:{prefix}={quoteattr(uri)}" for prefix, uri in namespaces.items())
+    content = "".join(f"<{p.prefix}:{p.name}>{value}</{p.prefix}:{p.name}>" for p, value in properties.items())
+    return f"<rdf:Description rdf:about={quoteattr(about)}{declared}>{content}</rdf:Description>"
 
 
 def with_texts(xmp: bytes | None, texts: Sequence[tuple[str, str]]) -> bytes | None:
@@ -98,7 +104,7 @@ def with_texts(xmp: bytes | None, texts: Sequence[tuple[str, str]]) -> bytes | N
     if xmp is not None and _Scan.of(xmp) is None:
         return None
     own = list(read_texts(xmp)) if xmp is not None else []
-    properties: dict[Property, str] = {}
+    properties: dict[Property, str | None] = {}
     before = len(own)
     for keyword, text in texts:
         known, kind = _KNOWN_TEXTS.get(keyword, (None, ""))
@@ -154,7 +160,7 @@ class _Scan:
         self._packet = packet
         self._descriptions: list[_Place] = []
         self._path: list[tuple[str, str]] = []
-        self._rdf = -1
+        self._rdf, self._start = -1, 0  # the depth and the place of the element that holds the descriptions
         self._parser = parser = expat.ParserCreate("UTF-8", "\n")
         parser.namespace_prefixes = True
         parser.StartElementHandler = self._enter
@@ -191,8 +197,7 @@ class _Scan:
     def _enter(self, name: str, attributes: dict[str, str]) -> None:
         at, (uri, local, _) = self._parser.CurrentByteIndex, _split(name)
         if (uri, local) == (RDF, "RDF") and self._rdf < 0:
-            self._rdf = len(self._path)
-            self._start = at
+            self._rdf, self._start = len(self._path), at
         depth = len(self._path) - self._rdf if self._rdf >= 0 and self.end is None else 0
         if depth == 1:
             names = [_split(attribute) for attribute in attributes]
@@ -207,11 +212,17 @@ class _Scan:
         self._path.pop()
         depth = len(self._path) - self._rdf if self._rdf >= 0 and self.end is None else -1
         if depth == 0:
-            self.end = at if at != self._start else None
+            self.end = at if self._element_end(self._start, at) != self._tag_end(self._start) else None
         elif depth == 1:
-            self._descriptions[-1].end = self._tag_end(at)
+            self._descriptions[-1].end = self._element_end(self._descriptions[-1].start, at)
         elif depth == 2:
-            self._descriptions[-1].children[-1].end = self._tag_end(at)
+            child = self._descriptions[-1].children[-1]
+            child.end = self._element_end(child.start, at)
+
+    def _element_end(self, start: int, closing: int) -> int:
+        """The end of an element whose first tag starts at ``start``; the parser sees it close at ``closing``."""
+        end = self._tag_end(start)
+        return end if self._packet.startswith(b"/>", end - 2) else self._tag_end(closing)
 
     def _tag_end(self, start: int) -> int:
         found = _TAG.match(self._packet, start)
