@@ -6,14 +6,19 @@ import io
 import os
 import warnings
 
+import imagecodecs
 import numpy as np
+import profiles
 import pytest
 import tifffile
 from PIL import Image, ImageOps
 from small_photos import EXTENSIONS, camera_exif, png_header, refusal
 
 from xpsr_cli.errors import PhotoError
-from xpsr_cli.photos.source import MAX_INPUT_PIXELS, read_photo
+from xpsr_cli.photos.cmyk import CmykProfile
+from xpsr_cli.photos.photo import Depth
+from xpsr_cli.photos.source import open_photo, read_photo
+from xpsr_cli.photos.stored import MAX_STREAMED_PIXELS, MAX_WHOLE_PIXELS
 
 TIFF_CODECS = ("raw", "tiff_lzw", "packbits", "tiff_adobe_deflate", "zstd", "jpeg")
 
@@ -219,7 +224,7 @@ def test_damage_never_raises_anything_else_and_says_nothing_by_itself(tmp_path, 
 
 def test_a_giant_is_refused_by_its_header(tmp_path, pixels):
     (tmp_path / "bomb.png").write_bytes(png_header(2**31 - 1, 2**31 - 1))
-    (tmp_path / "just.png").write_bytes(png_header(2**14, 2**14 + 1))
+    (tmp_path / "just.png").write_bytes(png_header(2**16, 2**16 + 1))
     tifffile.imwrite(tmp_path / "bomb.tif", pixels, photometric="rgb")
     with tifffile.TiffFile(tmp_path / "bomb.tif", mode="r+") as tiff:
         tiff.pages[0].tags["ImageWidth"].overwrite(2**31)
@@ -229,13 +234,13 @@ def test_a_giant_is_refused_by_its_header(tmp_path, pixels):
     (tmp_path / "bomb.jpg").write_bytes(jpeg)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name, count in (
-            ("bomb.png", (2**31 - 1) ** 2),
-            ("just.png", 2**14 * (2**14 + 1)),
-            ("bomb.tif", 2**31 * 24),
-            ("bomb.jpg", 65535**2),
+        for name, count, limit in (
+            ("bomb.png", (2**31 - 1) ** 2, MAX_STREAMED_PIXELS),
+            ("just.png", 2**16 * (2**16 + 1), MAX_STREAMED_PIXELS),
+            ("bomb.tif", 2**31 * 24, MAX_STREAMED_PIXELS),
+            ("bomb.jpg", 65535**2, MAX_WHOLE_PIXELS),
         ):
-            with refusal(PhotoError, name, count, MAX_INPUT_PIXELS):
+            with refusal(PhotoError, name, count, limit):
                 read_photo(tmp_path / name)
 
 
@@ -259,36 +264,100 @@ def test_small_sides_are_refused(tmp_path, extension):
     assert read_photo(tmp_path / f"smallest{extension}").size == (16, 16)
 
 
-def test_more_than_eight_bits_are_refused_before_anything_cuts_them(tmp_path):
+def test_sixteen_bits_stay_sixteen(tmp_path):
     deep = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
-    colour = np.dstack([deep, deep, deep])
+    colour = np.dstack([deep, deep[::-1], deep.T])
     Image.fromarray(deep).save(tmp_path / "grey.png")
-    (tmp_path / "colour.png").write_bytes(png_header(32, 32, depth=16))
+    (tmp_path / "colour.png").write_bytes(imagecodecs.png_encode(colour))
     tifffile.imwrite(tmp_path / "colour.tif", colour, photometric="rgb")
     tifffile.imwrite(tmp_path / "big.tif", colour, photometric="rgb", bigtiff=True)
-    tifffile.imwrite(tmp_path / "float.tif", colour.astype(np.float32), photometric="rgb")
-    tifffile.imwrite(tmp_path / "signed.tif", deep.astype(np.int8), photometric="minisblack")
-    for name, depth in (
-        ("grey.png", "16-bit"),
-        ("colour.png", "16-bit"),
-        ("colour.tif", "16-bit"),
-        ("big.tif", "16-bit"),
-        ("float.tif", "32-bit float"),
-        ("signed.tif", "8-bit signed"),
+    tifffile.imwrite(tmp_path / "grey.tif", deep, photometric="minisblack")
+    for name, expected in (
+        ("grey.png", np.dstack([deep] * 3)),
+        ("colour.png", colour),
+        ("colour.tif", colour),
+        ("big.tif", colour),
+        ("grey.tif", np.dstack([deep] * 3)),
     ):
-        with refusal(PhotoError, name, depth):
-            read_photo(tmp_path / name)
+        photo = read_photo(tmp_path / name)
+        assert photo.pixels.dtype == np.uint16
+        assert photo.info.depth is Depth.U16
+        assert photo.grey == name.startswith("grey")
+        np.testing.assert_array_equal(photo.pixels, expected)
 
 
-def test_colours_of_print_and_other_spaces_are_refused(tmp_path, pixels):
+@pytest.mark.parametrize("type_name", ["float16", "float32", "float64"])
+def test_floats_are_read_as_they_are(tmp_path, type_name):
+    values = np.random.default_rng(0).random((24, 40, 3)).astype(type_name)
+    values[0, 0], values[0, 1] = 0, 1
+    tifffile.imwrite(tmp_path / "float.tif", values, photometric="rgb", predictor=3, compression="deflate")
+    photo = read_photo(tmp_path / "float.tif")
+    assert photo.info.depth is Depth.FLOAT
+    np.testing.assert_array_equal(photo.pixels, values.astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [1.001, -0.001, np.nan, np.inf])
+def test_floats_outside_of_their_range_are_refused_as_hdr(tmp_path, value):
+    values = np.full((24, 40, 3), 0.5, np.float32)
+    values[3, 4, 1] = value
+    tifffile.imwrite(tmp_path / "hdr.tif", values, photometric="rgb")
+    with open_photo(tmp_path / "hdr.tif") as source:
+        assert source.read(10, 0, 5, 5).colour.max() == 0.5
+        with refusal(PhotoError, "hdr.tif", "HDR"):
+            source.read(0, 0, 5, 5)
+
+
+def test_samples_that_no_photo_has_are_refused(tmp_path):
+    values = np.zeros((24, 40), np.uint8)
+    for name, samples, what in (
+        ("signed.tif", values.astype(np.int8), "8-bit signed"),
+        ("deep.tif", values.astype(np.int16), "16-bit signed"),
+        ("whole.tif", values.astype(np.uint32), "32-bit"),
+        ("complex.tif", values.astype(np.complex64), "complex"),
+    ):
+        tifffile.imwrite(tmp_path / name, samples, photometric="minisblack")
+        with refusal(PhotoError, name, what):
+            open_photo(tmp_path / name)
+    tifffile.imwrite(tmp_path / "packed.tif", values.astype(np.uint16), photometric="minisblack", bitspersample=12)
+    with refusal(PhotoError, "packed.tif", "12-bit"):
+        open_photo(tmp_path / "packed.tif")
+    tifffile.imwrite(tmp_path / "webp.tif", np.dstack([values] * 3), photometric="rgb", compression="webp")
+    with refusal(PhotoError, "webp.tif", "compressed", "50001"):
+        open_photo(tmp_path / "webp.tif")
+
+
+def test_inks_without_a_profile_and_other_spaces_are_refused(tmp_path, pixels, icc):
     Image.fromarray(pixels).convert("CMYK").save(tmp_path / "print.jpg")
     Image.fromarray(pixels).convert("CMYK").save(tmp_path / "print.tif")
     for name in ("print.jpg", "print.tif"):
         with refusal(PhotoError, name, "CMYK", "RGB"):
             read_photo(tmp_path / name)
+    Image.fromarray(pixels).convert("CMYK").save(tmp_path / "wrong.jpg", icc_profile=icc)
+    with refusal(PhotoError, "wrong.jpg", "CMYK", "profile"):
+        open_photo(tmp_path / "wrong.jpg")
     tifffile.imwrite(tmp_path / "lab.tif", pixels, photometric="cielab")
     with refusal(PhotoError, "lab.tif", "neither grey nor RGB"):
         read_photo(tmp_path / "lab.tif")
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".tif", ".packed.tif"])
+def test_inks_are_read_through_their_profile(tmp_path, extension):
+    inks = np.zeros((32, 32, 4), np.uint8)
+    inks[:, 16:, 3] = 255
+    inks[16:, :16, 0] = 128
+    path = tmp_path / f"print{extension}"
+    options = {"compression": "jpeg"} if "packed" in extension else {}
+    profile = profiles.cmyk()
+    Image.fromarray(inks, "CMYK").save(path, icc_profile=profile, quality=100, **options)
+    with open_photo(path) as source:
+        assert source.info.cmyk
+        assert source.info.metadata.icc == profile
+        colour = source.read(0, 0, 32, 32).colour
+    expected = CmykProfile(profile).to_rgb(inks.astype(np.float32) / 255)
+    lossless = extension == ".tif"
+    np.testing.assert_allclose(colour, expected, atol=1e-6 if lossless else 0.02)
+    assert colour[2, 2].min() > 0.95  # paper
+    assert colour[2, -2].max() < 0.4  # black ink
 
 
 def test_channels_of_unknown_meaning_are_refused(tmp_path, pixels):

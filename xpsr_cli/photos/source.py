@@ -1,40 +1,33 @@
-"""Reading photos: what a file is, whether it can be taken as it is, and its upright pixels."""
+"""Reading photos: what a file is, whether it can be taken as it is, and any window of its upright pixels."""
 
 from __future__ import annotations
 
-import struct
-import warnings
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from xpsr_cli.errors import PhotoError
-from xpsr_cli.photos import exif, formats, tiff
+from xpsr_cli.photos import formats, png_chunks
+from xpsr_cli.photos.cmyk import CmykProfile
 from xpsr_cli.photos.formats import PhotoFormat, reason
 from xpsr_cli.photos.metadata import Metadata, read_metadata
-from xpsr_cli.photos.photo import Photo, Pixels
-from xpsr_cli.settings import MIN_SIDE_PX
+from xpsr_cli.photos.photo import Depth, Photo, PhotoInfo, PhotoSource, Region, Samples, to_01
+from xpsr_cli.photos.png_chunks import PngHeader
+from xpsr_cli.photos.png_rows import MAX_WIDTH, colours_and_alpha, decode_png
+from xpsr_cli.photos.stored import MAX_STREAMED_PIXELS, SpooledPicture, StoredHeader, StoredPicture, check_size
+from xpsr_cli.photos.tiff_picture import open_tiff
+from xpsr_cli.photos.whole_picture import open_whole
 
-MAX_INPUT_PIXELS = 2**28
-"""Most pixels an input may have: 268 million, 768 MiB once decoded."""
-
-# Opened by class and not by ``Image.open``: the picture of a JPEG that carries further ones (camera previews, gain
-# maps) is then a plain JPEG, and the size is judged here, before anything is decoded.
-_OPEN: dict[str, Callable[[BinaryIO], Any]] = {
-    "PNG": PngImagePlugin.PngImageFile,
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-}
-_GREY_MODES = frozenset({"1", "L", "LA"})
-_COLOUR_MODES = frozenset({"P", "RGB", "RGBA"})
+_BAND_SAMPLES = 2**22
 
 # What brings a picture that is stored with an EXIF orientation upright, as (H, W) or (H, W, C).
-_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+_TURNS: dict[int, Callable[[Any], Any]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -44,26 +37,170 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a, 1),
 }
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # rows of the file are columns of the upright picture
+_ROWS_REVERSED, _COLUMNS_REVERSED = frozenset({3, 4, 6, 7}), frozenset({2, 3, 7, 8})
 
 
-def read_photo(path: str | Path) -> Photo:
-    """The photo in a PNG, JPEG, WebP or TIFF file, told by its content whatever its name.
+def open_photo(path: str | Path, *, spool_folder: Path | None = None) -> PhotoSource:
+    """The photo in a PNG, JPEG, WebP, AVIF or TIFF file, told by its content whatever its name.
 
-    Returns 8-bit RGB pixels, turned upright, with transparency and metadata. Grey and palette files become RGB.
-    Whatever cannot be read without loss (more than 8 bits, CMYK, several pictures) and whatever is no photo is one
-    :class:`PhotoError` that names the file.
+    Only the header is read now; windows of the upright picture are decoded when they are asked for. What cannot be
+    read without loss (several pictures, HDR, inks without a profile) and what is no photo is one :class:`PhotoError`
+    that names the file. Pixels of large files that must be decoded from their beginning (PNG, JPEG, WebP, AVIF) are
+    laid by in ``spool_folder``, the system's folder for temporary files (``TMPDIR``) when ``None``, until the source
+    is closed. Windows may be read from several threads.
     """
     path = Path(path)
     photo_format = _identify(path)
+    stream: BinaryIO | None = None
     try:
-        with _pillow_as_decoder(), path.open("rb") as stream:
-            return _read(path, photo_format, stream)
-    except (PhotoError, MemoryError):
+        with _named(path):
+            stream = path.open("rb")
+            return _FilePhoto(path, stream, _OPEN[photo_format](path, stream, spool_folder))
+    except BaseException:
+        if stream is not None:
+            stream.close()
         raise
-    except Exception as error:  # decoders raise anything on damaged files
+
+
+def read_photo(path: str | Path) -> Photo:
+    """The whole of a photo in memory; see :func:`open_photo`."""
+    with open_photo(path) as source:
+        return Photo.from_source(source)
+
+
+class _FilePhoto:
+    """See :class:`PhotoSource`."""
+
+    def __init__(self, path: Path, stream: BinaryIO, stored: StoredPicture) -> None:
+        header = stored.header
+        metadata, self._orientation = read_metadata(header.metadata, header.orientation)
+        self._path, self._stream, self._stored = path, stream, stored
+        self._version = _version(os.fstat(stream.fileno()))
+        self._lock = threading.RLock()
+        self._profile = _ink_profile(path, header, metadata)
+        sideways = self._orientation in _SIDEWAYS
+        self.info = PhotoInfo(
+            width=header.height if sideways else header.width,
+            height=header.width if sideways else header.height,
+            depth=header.depth,
+            grey=header.colours == 1,
+            alpha=header.alpha,
+            cmyk=header.colours == 4,
+            metadata=metadata,
+            name=path.name,
+            path=path,
+        )
+
+    def read(self, top: int, left: int, height: int, width: int) -> Region:
+        """See :class:`PhotoSource`."""
+        if top < 0 or left < 0 or height < 1 or width < 1 or top + height > self.info.height:
+            raise ValueError(f"no window at {top}, {left} of {height} x {width}")
+        if left + width > self.info.width:
+            raise ValueError(f"no window at {top}, {left} of {height} x {width}")
+        samples = self._samples(*self._stored_window(top, left, height, width))
+        region = self._region(samples)
+        turn = _TURNS[self._orientation]
+        alpha = None if region.alpha is None else np.ascontiguousarray(turn(region.alpha))
+        return Region(np.ascontiguousarray(turn(region.colour)), alpha)
+
+    def transparent(self) -> bool:
+        """See :class:`PhotoSource`."""
+        return self._transparent
+
+    def close(self) -> None:
+        """See :class:`PhotoSource`."""
+        with self._lock:
+            self._stored.close()
+            self._stream.close()
+
+    def __enter__(self) -> _FilePhoto:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def _transparent(self) -> bool:
+        header = self._stored.header
+        if not header.alpha:
+            return False
+        band = max(1, _BAND_SAMPLES // header.width)
+        for top in range(0, header.height, band):
+            samples = self._samples(top, 0, min(band, header.height - top), header.width)
+            if (samples[..., -1] < header.depth.white).any():
+                return True
+        return False
+
+    def _samples(self, top: int, left: int, height: int, width: int) -> Samples:
+        """Samples of a window of the stored picture."""
+        with self._lock, _named(self._path):
+            if self._stored.needs_file:
+                self._check_unchanged()
+            return self._stored.read(top, left, height, width)
+
+    def _check_unchanged(self) -> None:
+        try:
+            version = _version(self._path.stat())
+        except OSError as error:
+            raise PhotoError(
+                f"{self._path} is gone or cannot be read any more: {reason(error)}.",
+                "Bring it back, and leave it there until the work is done.",
+            ) from error
+        if version != self._version:
+            raise PhotoError(f"{self._path} was changed after the work on it began.", "Start again.")
+
+    def _stored_window(self, top: int, left: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Where a window of the upright picture lies in the stored one."""
+        header = self._stored.header
+        if self._orientation in _SIDEWAYS:
+            top, left, height, width = left, top, width, height
+        if self._orientation in _ROWS_REVERSED:
+            top = header.height - top - height
+        if self._orientation in _COLUMNS_REVERSED:
+            left = header.width - left - width
+        return top, left, height, width
+
+    def _region(self, samples: Samples) -> Region:
+        """Red, green and blue of stored samples, not turned."""
+        header = self._stored.header
+        values = to_01(samples)
+        colour = values[..., : header.colours]
+        alpha = values[..., header.colours] if header.alpha else None
+        if alpha is not None and header.premultiplied:
+            visible = alpha[..., None]
+            straight = np.divide(colour, visible, out=np.zeros_like(colour), where=visible > 0)
+            colour = np.minimum(straight, np.float32(1))
+        if self._profile is not None:
+            colour = self._profile.to_rgb(colour)
+        elif header.colours == 1:
+            colour = np.repeat(colour, 3, axis=2)
+        return Region(colour, alpha)
+
+
+def _open_png(path: Path, stream: BinaryIO, folder: Path | None) -> StoredPicture:
+    png = png_chunks.read_header(stream, partial(_check_png, path))
+    if png.pictures > 1:
+        raise PhotoError(f"{path} is an animation of {png.pictures} pictures.", "Save the picture you want alone.")
+    colours, alpha = colours_and_alpha(png)
+    depth = Depth.U16 if png.bits == 16 else Depth.U8
+    header = StoredHeader(png.width, png.height, depth, colours, alpha, metadata=png.metadata)
+    return SpooledPicture(header, partial(decode_png, stream, png), folder)
+
+
+def _check_png(path: Path, png: PngHeader) -> None:
+    check_size(path, png.width, png.height, MAX_STREAMED_PIXELS)
+    if png.width > MAX_WIDTH:
         raise PhotoError(
-            f"{path} is damaged or cut short: {reason(error)}.", "Copy or download it again, or open and save it anew."
-        ) from error
+            f"{path} is {png.width} pixels wide, and {MAX_WIDTH} is the limit for PNG.", "Save it as a TIFF first."
+        )
+
+
+_OPEN: dict[PhotoFormat, Callable[[Path, BinaryIO, Path | None], StoredPicture]] = {
+    formats.PNG: _open_png,
+    formats.TIFF: open_tiff,
+    **{kind: partial(open_whole, kind) for kind in (formats.JPEG, formats.WEBP, formats.AVIF)},
+}
 
 
 def _identify(path: Path) -> PhotoFormat:
@@ -88,91 +225,33 @@ def _identify(path: Path) -> PhotoFormat:
     return photo_format
 
 
+def _ink_profile(path: Path, header: StoredHeader, metadata: Metadata) -> CmykProfile | None:
+    """What turns inks into colours, ``None`` for pictures without inks."""
+    if header.colours != 4:
+        return None
+    if metadata.icc is None:
+        raise PhotoError(
+            f"{path} is in CMYK, the colours of print, and has no profile that says what they are.",
+            "Convert it to RGB first, or embed the profile of its print.",
+        )
+    try:
+        return CmykProfile(metadata.icc)
+    except PhotoError as error:
+        raise PhotoError(f"{path} cannot be read: {error.message}", error.hint) from error
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
 @contextmanager
-def _pillow_as_decoder() -> Iterator[None]:
-    """Pillow without its own limits and without its warnings, which would reach the terminal."""
-    pixels, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        Image.MAX_IMAGE_PIXELS = None
-        PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # profiles and XMP above 1 MiB are real
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
-
-
-def _read(path: Path, photo_format: PhotoFormat, stream: BinaryIO) -> Photo:
-    if photo_format is formats.TIFF:
-        return _read_tiff(path, stream)
-    if photo_format is formats.PNG:
-        _check_png_header(path, stream)
-    stream.seek(0)
-    image = _OPEN[photo_format.name](stream)
-    _check_size(path, *image.size)
-    if getattr(image, "n_frames", 1) > 1:
-        raise PhotoError(f"{path} is an animation of {image.n_frames} pictures.", "Save the picture you want alone.")
-    if image.mode == "CMYK":
-        raise PhotoError(f"{path} is in CMYK, the colours of print.", "Convert it to RGB with its profile first.")
-    if image.mode not in _GREY_MODES | _COLOUR_MODES:
-        raise PhotoError(f"{path} has pixels of the kind {image.mode}.", "Save it as 8-bit RGB first.")
-    image.load()
-    metadata, orientation = read_metadata(image.info)
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = np.array(image.convert("RGBA"))
-        pixels, alpha = rgba[..., :3], rgba[..., 3]
-    else:
-        pixels, alpha = np.array(image.convert("RGB")), None
-    return _upright(path, pixels, alpha, metadata, orientation, image.mode in _GREY_MODES)
-
-
-def _read_tiff(path: Path, stream: BinaryIO) -> Photo:
-    page = tiff.read_page(path, stream)
-    tiff.check_page(path, page, partial(_check_size, path), partial(_check_depth, path))
-    stored = exif.orientation_of(page.fields, page.layout)
-    metadata, orientation = read_metadata(tiff.tiff_info(page, stream), stored)
-    pixels, alpha = tiff.decode_page(page, stream)
-    return _upright(path, pixels, alpha, metadata, orientation, tiff.is_grey(page))
-
-
-def _upright(
-    path: Path, pixels: Pixels, alpha: Pixels | None, metadata: Metadata, orientation: int, grey: bool
-) -> Photo:
-    turn = _TURNS[orientation]
-    return Photo(
-        np.ascontiguousarray(turn(pixels)),
-        None if alpha is None else np.ascontiguousarray(turn(alpha)),
-        metadata,
-        name=path.name,
-        grey=grey,
-        path=path,
-    )
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MAX_INPUT_PIXELS:
+def _named(path: Path) -> Iterator[None]:
+    """What decoders raise, and they raise anything on damaged files, as an error that names the file."""
+    try:
+        yield
+    except (PhotoError, MemoryError):
+        raise
+    except Exception as error:
         raise PhotoError(
-            f"{path} has {width} x {height} = {width * height} pixels, and {MAX_INPUT_PIXELS} is the limit.",
-            "Cut it into parts first.",
-        )
-    if min(width, height) < MIN_SIDE_PX:
-        raise PhotoError(
-            f"{path} is {width} x {height} pixels, and no side may be below {MIN_SIDE_PX}.", "Use a larger photo."
-        )
-
-
-def _check_depth(path: Path, bits: int, kind: str) -> None:
-    if bits > 8 or kind:
-        raise PhotoError(
-            f"{path} has {bits}-bit {kind}samples, and only 8-bit photos can be read.", "Save it with 8 bits first."
-        )
-
-
-def _check_png_header(path: Path, stream: BinaryIO) -> None:
-    """Judge size and depth by the first chunk: Pillow would make 16 bits 8 without a word."""
-    stream.seek(8)
-    _, kind, width, height, bits = struct.unpack(">I4sIIB", stream.read(17))
-    if kind != b"IHDR":
-        raise ValueError("the first chunk is no header")
-    _check_size(path, width, height)
-    _check_depth(path, bits, "")
+            f"{path} is damaged or cut short: {reason(error)}.", "Copy or download it again, or open and save it anew."
+        ) from error

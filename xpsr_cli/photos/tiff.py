@@ -1,43 +1,43 @@
-"""TIFF files: the one picture in them as arrays with its tags, and a photo as a TIFF.
-
-Read by tags first, so that more than 8 bits are noticed, and decoded through tifffile, which has every codec and
-raises on damage.
-"""
+"""TIFF files: the directory of the one picture in them, what it says, and what cannot be read without loss."""
 
 from __future__ import annotations
 
-import io
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
-from PIL import Image
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos import exif
 from xpsr_cli.photos.ifd import Field, Layout, read_directory, read_header
 from xpsr_cli.photos.metadata import Metadata
-from xpsr_cli.photos.photo import Pixels
+from xpsr_cli.photos.photo import Depth
+from xpsr_cli.photos.stored import MAX_STREAMED_PIXELS, StoredHeader, check_size
 
-SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = 254, 256, 257, 258, 259, 262, 277
-X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
-EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, ICC, DNG_VERSION = 338, 339, 700, 34675, 50706
-_STORAGE = frozenset({WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES, SAMPLE_FORMAT, 320})
-_REDUCED, _MASK = 1, 4  # bits of the subfile type
-_PREMULTIPLIED, _STRAIGHT = 1, 2  # the extra samples that are transparency
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_COLOUR_CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+FILL_ORDER, STRIP_PLACES, SAMPLES, ROWS_PER_STRIP, STRIP_LENGTHS = 266, 273, 277, 278, 279
+X_RESOLUTION, Y_RESOLUTION, PLANES, RESOLUTION_UNIT, PREDICTOR, COLOUR_MAP = 282, 283, 284, 296, 317, 320
+FAX3_OPTIONS, FAX4_OPTIONS, TILE_WIDTH, TILE_HEIGHT, TILE_PLACES, TILE_LENGTHS = 292, 293, 322, 323, 324, 325
+INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING = 332, 338, 339, 347, 530
+XMP, IMAGE_DEPTH, IPTC, ICC, DNG_VERSION = 700, 32997, 33723, 34675, 50706
+_STORAGE = frozenset(
+    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIP_PLACES, SAMPLES, ROWS_PER_STRIP, STRIP_LENGTHS}
+    | {PLANES, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_HEIGHT, TILE_PLACES, TILE_LENGTHS, INK_SET, EXTRA_SAMPLES}
+    | {SAMPLE_FORMAT, JPEG_TABLES, SUBSAMPLING}
+)
+REDUCED, MASK = 1, 4  # bits of the subfile type
+PREMULTIPLIED, STRAIGHT = 1, 2  # the extra samples that are transparency
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+_STORED_COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
 _INCHES = {2: 1.0, 3: 2.54}  # by resolution unit
-_JPEG_COMPRESSIONS = (6, 7)
-_SEGMENTS = ((273, 279), (324, 325))  # places and lengths of strips, of tiles
-_BIG_TIFF_FROM = 2**32 - 2**26  # bytes of pixels from which offsets of 32 bits may not do
-
-CheckSize = Callable[[int, int], None]
-CheckDepth = Callable[[int, str], None]
+JPEG_COMPRESSIONS = (6, 7)
+# None, three of fax, LZW, two of JPEG, deflate under both numbers, PackBits, LZMA, Zstandard: those whose output has
+# the size that the directory says, or none at all.
+_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, *JPEG_COMPRESSIONS, 8, 32946, 32773, 34925, 50000})
+_WHOLE, _FLOAT = 1, 3  # sample formats
+_KINDS = {2: "signed ", 3: "float ", 5: "complex ", 6: "complex "}
+_NUMBER_TYPES = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 
 
 class TiffPage:
@@ -50,17 +50,34 @@ class TiffPage:
     def __contains__(self, tag: int) -> bool:
         return tag in self._by_tag
 
-    def numbers(self, tag: int) -> tuple[int, ...]:
-        """The values of a tag, none where the directory does not have it."""
-        return self._by_tag[tag].numbers(self.layout) if tag in self else ()
+    def field(self, tag: int) -> Field | None:
+        """A tag with its value as stored."""
+        return self._by_tag.get(tag)
+
+    def numbers(self, tag: int) -> np.ndarray:
+        """The values of a tag as whole numbers, none where the directory does not have it."""
+        field = self._by_tag.get(tag)
+        code = _NUMBER_TYPES.get(field.type) if field else None
+        return np.frombuffer(field.data if field else b"", self.layout.order + code) if code else np.empty(0, "u8")
 
     def number(self, tag: int, default: int = 0) -> int:
         """The largest value of a tag, ``default`` where the directory does not have it."""
-        return max(self.numbers(tag), default=default)
+        values = self.numbers(tag)
+        return int(values.max()) if len(values) else default
 
     def data(self, tag: int) -> bytes | None:
         """The bytes of a tag."""
         return self._by_tag[tag].data if tag in self else None
+
+    @property
+    def photometric(self) -> int:
+        """How samples become colours; black is zero where the directory does not say."""
+        return self.number(PHOTOMETRIC, BLACK_IS_ZERO)
+
+    @property
+    def extra(self) -> int:
+        """Samples of a pixel beyond its colours."""
+        return self.number(SAMPLES, 1) - _STORED_COLOURS[self.photometric]
 
     @property
     def dpi(self) -> tuple[float, float] | None:
@@ -84,89 +101,94 @@ def read_page(path: Path, stream: BinaryIO) -> TiffPage:
         seen.add(offset)
         fields, offset = read_directory(stream, layout, offset, _STORAGE)
         found = TiffPage(fields, layout)
-        whole = not found.number(SUBFILE) & (_REDUCED | _MASK)
+        whole = not found.number(SUBFILE) & (REDUCED | MASK)
         if page is None:
             page = found
             if not whole or DNG_VERSION in page:
-                raise PhotoError(f"{path} is a camera's raw file.", "Develop it to an 8-bit TIFF, PNG or JPEG first.")
+                raise PhotoError(f"{path} is a camera's raw file.", "Develop it to a 16-bit TIFF, PNG or JPEG first.")
         elif whole:
             raise PhotoError(f"{path} holds several pictures (pages).", "Save the page you want alone.")
     if page is None:
         raise ValueError("no picture in it")
+    if page.number(IMAGE_DEPTH, 1) > 1:
+        raise PhotoError(f"{path} holds several pictures (a volume).", "Save the slice you want alone.")
     return page
 
 
-def check_page(path: Path, page: TiffPage, check_size: CheckSize, check_depth: CheckDepth) -> None:
-    """Refuse what cannot be read without loss, before anything is decoded."""
-    check_size(page.number(WIDTH), page.number(HEIGHT))
-    check_depth(page.number(BITS, 1), {2: "signed ", 3: "float "}.get(page.number(SAMPLE_FORMAT, 1), ""))
-    photometric = page.number(PHOTOMETRIC, _BLACK_IS_ZERO)
-    if photometric == _CMYK:
-        raise PhotoError(f"{path} is in CMYK, the colours of print.", "Convert it to RGB with its profile first.")
-    if photometric not in _COLOUR_CHANNELS:
+def read_tiff_header(path: Path, page: TiffPage, stream: BinaryIO) -> StoredHeader:
+    """What a page says of its picture; refuses what cannot be read without loss, before anything is decoded."""
+    width, height = page.number(WIDTH), page.number(HEIGHT)
+    check_size(path, width, height, MAX_STREAMED_PIXELS)
+    _check_colours(path, page)
+    depth = _depth(path, page)
+    if page.number(COMPRESSION, 1) not in _COMPRESSIONS:
+        raise PhotoError(
+            f"{path} is compressed in a way that cannot be read (number {page.number(COMPRESSION)}).",
+            "Save it with deflate or LZW compression first.",
+        )
+    return StoredHeader(
+        width,
+        height,
+        depth,
+        colours={WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, CMYK: 4}.get(page.photometric, 3),
+        alpha=page.extra == 1,
+        premultiplied=page.number(EXTRA_SAMPLES) == PREMULTIPLIED,
+        metadata=_metadata(page, stream),
+        orientation=exif.orientation_of(page.fields, page.layout),
+    )
+
+
+def _check_colours(path: Path, page: TiffPage) -> None:
+    photometric = page.photometric
+    if photometric not in _STORED_COLOURS:
         raise PhotoError(
             f"{path} has colours that are neither grey nor RGB (photometric interpretation {photometric}).",
-            "Save it as 8-bit RGB first.",
+            "Save it as RGB first.",
         )
-    extra = page.number(SAMPLES, 1) - _COLOUR_CHANNELS[photometric]
-    if extra > 1 or (extra == 1 and page.number(EXTRA_SAMPLES) not in (_PREMULTIPLIED, _STRAIGHT)):
+    if photometric == CMYK and page.number(INK_SET, 1) != 1:
+        raise PhotoError(f"{path} has inks other than those of CMYK.", "Convert it to RGB first.")
+    if page.extra > 1 or (page.extra == 1 and page.number(EXTRA_SAMPLES) not in (PREMULTIPLIED, STRAIGHT)):
         raise PhotoError(
-            f"{path} has {extra} channel(s) beyond its colours that are not declared to be transparency.",
+            f"{path} has {page.extra} channel(s) beyond its colours that are not declared to be transparency.",
             "Save it as RGB, or with one alpha channel.",
         )
+    if page.extra < 0:
+        raise ValueError("fewer channels than colours")
+    plain = page.number(COMPRESSION, 1) not in JPEG_COMPRESSIONS
+    if photometric == YCBCR and plain and page.number(SUBSAMPLING, 2) > 1:
+        raise PhotoError(f"{path} has subsampled YCbCr colours outside of a JPEG.", "Save it as RGB first.")
 
 
-def decode_page(page: TiffPage, stream: BinaryIO) -> tuple[Pixels, Pixels | None]:
-    """Pixels (H, W, 3) as stored, not turned, and alpha (H, W) or ``None``."""
-    if len(set(page.numbers(BITS))) > 1:
-        raise ValueError("channels of unequal depth")
-    file_size = stream.seek(0, io.SEEK_END)
-    for places, lengths in _SEGMENTS:  # some codecs fill a strip that stops short without a word
-        pairs = zip(page.numbers(places), page.numbers(lengths), strict=True)
-        if any(place + length > file_size for place, length in pairs):
-            raise ValueError("the file ends before its pixels do")
-    stream.seek(0)
-    with _quiet_tifffile(), tifffile.TiffFile(stream) as tiff:
-        samples, colormap = tiff.pages[0].asarray(), getattr(tiff.pages[0], "colormap", None)
-    samples = samples[..., None] if samples.ndim == 2 else samples
-    if samples.shape[:2] != (page.number(HEIGHT), page.number(WIDTH)):
-        samples = np.moveaxis(samples, 0, -1)  # one plane per channel
-    photometric = page.number(PHOTOMETRIC, _BLACK_IS_ZERO)
-    channels = _COLOUR_CHANNELS[photometric]
-    if samples.shape[:2] != (page.number(HEIGHT), page.number(WIDTH)) or not channels <= samples.shape[2] <= 4:
-        raise ValueError(f"samples of shape {samples.shape}")
-    colour, alpha = samples[..., :channels], samples[..., channels:]
-    bits = page.number(BITS, 1)
-    if photometric == _PALETTE:
-        colour = _palette(colormap)[colour[..., 0]]
-    elif bits < 8:
-        colour = np.rint(colour * (255.0 / (2**bits - 1))).astype(np.uint8)
-    if photometric == _WHITE_IS_ZERO:
-        colour = 255 - colour
-    if photometric == _YCBCR and page.number(COMPRESSION) not in _JPEG_COMPRESSIONS:  # the JPEG codec gives RGB
-        colour = np.asarray(Image.frombytes("YCbCr", colour.shape[1::-1], colour.tobytes()).convert("RGB"))
-    colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
-    if not alpha.shape[2]:
-        return colour.astype(np.uint8), None
-    if page.number(EXTRA_SAMPLES) == _PREMULTIPLIED:
-        colour = np.minimum(np.rint(colour * 255.0 / np.maximum(alpha, 1)), 255)
-    return colour.astype(np.uint8), alpha[..., 0].astype(np.uint8)
+def _depth(path: Path, page: TiffPage) -> Depth:
+    bits, kinds = page.number(BITS, 1), set(page.numbers(SAMPLE_FORMAT).tolist()) or {_WHOLE}
+    if len(set(page.numbers(BITS).tolist())) > 1 or len(kinds) > 1:
+        raise PhotoError(f"{path} has channels of unequal depth.", "Save it with 8 or 16 bits per channel first.")
+    kind = kinds.pop()
+    if kind == _FLOAT and bits in (16, 32, 64) and page.photometric not in (PALETTE, YCBCR):
+        return Depth.FLOAT
+    if kind in (_WHOLE, 4) and bits in (1, 2, 4, 8):  # 4: the writer does not say
+        return Depth.U8
+    if kind in (_WHOLE, 4) and bits == 16 and page.photometric not in (PALETTE, YCBCR):
+        return Depth.U16
+    raise PhotoError(
+        f"{path} has {bits}-bit {_KINDS.get(kind, '')}samples, which cannot be read.",
+        "Save it with 8 or 16 bits, or as floats from 0 to 1.",
+    )
 
 
-def is_grey(page: TiffPage) -> bool:
-    """Whether the page holds no colour."""
-    return page.number(PHOTOMETRIC, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
-
-
-def tiff_info(page: TiffPage, stream: BinaryIO) -> dict[str, Any]:
+def _metadata(page: TiffPage, stream: BinaryIO) -> dict[str, Any]:
     """The page's metadata under the names that Pillow gives them in other files."""
     info = {
         "icc_profile": page.data(ICC),
         "exif": exif.from_tiff(stream, page.fields, page.layout),
         "xmp": page.data(XMP),
+        "iptc": page.data(IPTC),
         "dpi": page.dpi,
     }
     return {name: value for name, value in info.items() if value is not None}
+
+
+_BIG_TIFF_FROM = 2**32 - 2**26  # bytes of pixels from which offsets of 32 bits may not do
 
 
 def write_tiff(samples: np.ndarray, metadata: Metadata, stream: BinaryIO) -> None:
@@ -194,23 +216,3 @@ def write_tiff(samples: np.ndarray, metadata: Metadata, stream: BinaryIO) -> Non
         )
     if metadata.exif:
         exif.add_to_tiff(stream, metadata.exif, resolution=metadata.dpi is None)
-
-
-def _palette(colormap: np.ndarray | None) -> np.ndarray:
-    """(256, 3) uint8 of a colour map of shape (3, n), which holds 16 bits, or 8 from writers who forgot."""
-    if colormap is None:
-        raise ValueError("no palette")
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: colormap.shape[1]] = (colormap >> 8 if colormap.max() > 255 else colormap).T[:256]
-    return colours
-
-
-@contextmanager
-def _quiet_tifffile() -> Iterator[None]:
-    """tifffile without its log, which would reach the terminal; what matters it raises."""
-    logger = logging.getLogger("tifffile")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
