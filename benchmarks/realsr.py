@@ -81,7 +81,7 @@ def main() -> None:
         photo = Photo(pixels=small)
 
         def enlarge(setting: UpscaleSettings, zero_latent: bool = False, photo: Photo = photo) -> np.ndarray:
-            return upscaler.upscale(photo, setting, zero_latent=zero_latent).photo.pixels
+            return upscaler.upscale(photo, setting, zero_latent=zero_latent).photo().pixels
 
         makers = {
             "bicubic": lambda small=small: bicubic(small, 4),

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -75,6 +76,10 @@ class Clock:
         self.seconds[name] += time.perf_counter() - started
 
 
+def _crop(image_01: Tensor, window: Window) -> Tensor:
+    return window.crop(image_01)
+
+
 @torch.inference_mode()
 def main() -> None:
     """Run the command."""
@@ -105,7 +110,8 @@ def main() -> None:
         image_01 = torch.rand(1, 3, options.size, options.size)
         with clock("ours"):
             rows = encode_prompts(upscaler.prompts, *TEXTS, preset)
-            ours = Guided(XpsrDenoiser(components.unet, components.controlnet, rows, image_01, placement), scale)
+            networks = components.unet, components.controlnet
+            ours = Guided(XpsrDenoiser(*networks, rows, partial(_crop, image_01), placement), scale)
         for name in loops:
             with clock(name):
                 rows = prompts_anew(components, preset, placement)

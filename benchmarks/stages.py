@@ -1,6 +1,6 @@
 """Seconds and peak memory of every stage of one enlargement, by default 256 x 256 to 1024 x 1024 pixels.
 
-    python benchmarks/stages.py [--model xpsr-mini] [--photo PHOTO] [--size 256] [--scale 4] [--tile-batch 1]
+    python benchmarks/stages.py [--model xpsr-mini] [--photo PHOTO] [--size 256] [--scale 4] [--tile-batch 2]
 
 Loading the model comes first; the enlargement runs ``--repeat`` times and the fastest is shown. Memory is the resident
 set of the process (Linux: its peak within the stage; elsewhere: so far), on CUDA what torch allocated.
@@ -22,7 +22,8 @@ from PIL import Image
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.settings import Precision, UpscaleSettings
-from xpsr_cli.upscaling.upscaler import Upscaler, UpscaleResult
+from xpsr_cli.upscaling.enlargement import Enlargement
+from xpsr_cli.upscaling.upscaler import Upscaler
 from xpsr_cli.weights import find_base, find_model
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "photo.jpg"
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--scale", type=float, default=4.0)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--tile-batch", type=int, default=1)
+    parser.add_argument("--tile-batch", type=int)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", type=Precision, default=Precision.AUTO)
     parser.add_argument("--repeat", type=int, default=2)
@@ -99,11 +100,12 @@ def main() -> None:
 
     photo = crop(options.photo, options.size)
     settings = UpscaleSettings(scale=options.scale, steps=options.steps, tile_batch=options.tile_batch)
-    runs: list[tuple[float, UpscaleResult, dict[str, float]]] = []
+    runs: list[tuple[float, Enlargement, dict[str, float]]] = []
     for _ in range(options.repeat):
         noted = PeakPerStage()
         started = time.perf_counter()
         result = upscaler.upscale(photo, settings, noted)
+        result.photo()
         runs.append((time.perf_counter() - started, result, noted.peaks))
         noted.close()
     total, result, peaks = min(runs, key=lambda run: run[0])
@@ -112,7 +114,7 @@ def main() -> None:
     print(f"{'all':10} {total:8.2f} s {max(peaks.values()):8.2f} GB")
     place, used = upscaler.placement, result.settings
     print(
-        f"{components.name}: {photo.width} x {photo.height} to {result.photo.width} x {result.photo.height} pixels, "
+        f"{components.name}: {photo.width} x {photo.height} to {result.info.width} x {result.info.height} pixels, "
         f"{result.windows} windows, {used['steps']} steps, guidance {used['guidance_scale']:g}; "
         f"{place.device}, {str(place.dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
     )

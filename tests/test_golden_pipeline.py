@@ -17,14 +17,16 @@ from safetensors.torch import load_file
 from xpsr_cli.device import choose_placement
 from xpsr_cli.models.loading import load_controlnet, load_unet
 from xpsr_cli.models.semantic_fusion import PromptPair
-from xpsr_cli.sampling.denoiser import Guided, Tiled, XpsrDenoiser, guidance_rows
+from xpsr_cli.photos.photo import Depth, quantize
+from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.latents import make_codec
 from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import make_scheduler
+from xpsr_cli.sampling.tiled import Tiled
 from xpsr_cli.sampling.tiles import Centre, Window, window_grid
 from xpsr_cli.settings import Precision, SamplingPreset
-from xpsr_cli.upscaling.canvas import to_pixels
-from xpsr_cli.upscaling.color import adain
+from xpsr_cli.upscaling.color import Moments, adain
 
 FOLDER = Path(os.environ.get("XPSR_GOLDEN", Path(__file__).parent / "golden" / "xpsr"))
 TOLERANCE = 1e-4
@@ -47,16 +49,20 @@ class Recording(dict):
         return super().__getitem__(name)
 
 
-class Watched:
-    """A denoiser that keeps the latents each step begins with."""
+class Watched(LatentCanvas):
+    """A canvas that keeps the latents each step ends with."""
 
-    def __init__(self, denoiser):
-        self.denoiser = denoiser
-        self.latents = []
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.after = []
 
-    def __call__(self, latents, timestep):
-        self.latents.append(latents)
-        return self.denoiser(latents, timestep)
+    def turn(self):
+        super().turn()
+        self.after.append(self.read(whole(self)).clone())
+
+
+def whole(canvas):
+    return Window(0, 0, *canvas.shape[1:])
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,8 @@ def windows_of(recording, run, height, width):
 
 
 def photo(recording, run):
-    return recording[f"{run}.image_u8"][None].float() / 255
+    image_01 = recording[f"{run}.image_u8"][None].float() / 255
+    return lambda window: window.crop(image_01)
 
 
 def check_run(recording, model, run, centre):
@@ -102,41 +109,55 @@ def check_run(recording, model, run, centre):
     scheduler = make_scheduler(preset.scheduler, config, len(recorded))
     assert scheduler.timesteps.tolist() == recorded
 
-    image_01 = photo(recording, run)
-    mean, deviation = codec.encode(image_01)
+    image = photo(recording, run)
+    height, width = (side // codec.factor for side in recording[f"{run}.image_u8"].shape[-2:])
+    canvas = Watched(codec.channels, height, width)
+    mean, deviation = codec.encoder(image, height, width)(whole(canvas))
     close("mean", mean / codec.scaling, recording[f"{run}.vae_mean"])
     close("deviation", deviation / codec.scaling, recording[f"{run}.vae_std"])
 
-    def noise(draw):
-        return recording[f"{run}.noise.{draw}"]
+    def noise(draw, window):
+        return window.crop(recording[f"{run}.noise.{draw}"])
 
-    start = start_latents(preset, scheduler, noise, mean, deviation)
-    close("start", start, recording[f"{run}.init_latents"])
+    canvas.write(whole(canvas), start_latents(preset, scheduler, noise, whole(canvas), mean, deviation))
+    canvas.turn()
 
     rows = guidance_rows(preset.guidance_scale, *prompts(recording))
-    networks = XpsrDenoiser(unet, controlnet, rows, image_01, placement, conditioning_scale=preset.conditioning_scale)
-    windows = windows_of(recording, run, *start.shape[-2:])
-    watched = Watched(Tiled(Guided(networks, preset.guidance_scale), windows, centre=centre))
-    latents = sample(watched, start, scheduler, noise)
-    after = [*watched.latents[1:], latents]
+    networks = XpsrDenoiser(unet, controlnet, rows, image, placement, conditioning_scale=preset.conditioning_scale)
+    windows = windows_of(recording, run, height, width)
+    sample(Tiled(Guided(networks, preset.guidance_scale), windows, centre=centre), canvas, scheduler, noise)
+    start, *after = canvas.after
+    close("start", start, recording[f"{run}.init_latents"])
     assert len(after) == len(recorded)
     for step, ours in enumerate(after):
         close(f"step {step}", ours, recording[f"{run}.latents_after_step.{step}"])
-    return latents
+    return canvas
+
+
+def decoded(model, canvas, image):
+    return model[1].decoder(canvas.read, image, *canvas.shape[1:])(whole(canvas))
+
+
+def to_pixels(image_01):
+    """(1, 3, H, W) to (H, W, 3) bytes, rounded."""
+    return torch.from_numpy(quantize(image_01[0].permute(1, 2, 0).numpy(), Depth.U8))
 
 
 def test_untiled(recording, model):
-    latents = check_run(recording, model, "untiled", Centre.MIDDLE)
-    image_01 = photo(recording, "untiled")
-    decoded_01 = model[1].decode(latents, image_01)
+    canvas = check_run(recording, model, "untiled", Centre.MIDDLE)
+    image = photo(recording, "untiled")
+    decoded_01 = decoded(model, canvas, image)
     close("decoded", decoded_01, recording["untiled.decoded01"])
-    pixels = torch.from_numpy(to_pixels(decoded_01)).permute(2, 0, 1)
+    pixels = to_pixels(decoded_01).permute(2, 0, 1)
     recorded = recording["untiled.sr_u8"]
     assert (pixels.int() - recorded.int()).abs().max() <= 1
     assert (pixels != recorded).float().mean() < 1e-2
 
-    fixed_01 = adain(recorded[None].float() / 255, image_01)
-    truncated = (fixed_01[0].clamp(0, 1) * 255).to(torch.uint8)  # as the released script stores it
+    ours, wanted = Moments(), Moments()
+    ours.add(recorded.float() / 255)
+    wanted.add(image(whole(canvas).scaled(8))[0])
+    fixed_01 = adain(recorded.float() / 255, ours, wanted)
+    truncated = (fixed_01.clamp(0, 1) * 255).to(torch.uint8)  # as the released script stores it
     assert (truncated.int() - recording["untiled.adain_u8"].int()).abs().max() <= 1
     assert (truncated != recording["untiled.adain_u8"]).float().mean() < 1e-2
 
@@ -146,10 +167,10 @@ def test_without_guidance(recording, model):
 
 
 def test_tiled(recording, model):
-    latents = check_run(recording, model, "tiled", Centre.PUBLISHED)
-    pixels = to_pixels(model[1].decode(latents, photo(recording, "tiled")))
+    canvas = check_run(recording, model, "tiled", Centre.PUBLISHED)
+    pixels = to_pixels(decoded(model, canvas, photo(recording, "tiled")))
     recorded = recording["tiled.decoded01_u8"].permute(1, 2, 0).int()
-    assert (torch.from_numpy(pixels).int() - recorded).abs().max() <= 1
+    assert (pixels.int() - recorded).abs().max() <= 1
 
 
 def test_tiled_with_centred_weights_is_another_picture(recording, model):

@@ -41,7 +41,7 @@ def bicubic(small: np.ndarray, original: np.ndarray) -> np.ndarray:
 
 def enlarge(upscaler: Upscaler, small: np.ndarray, *, zero_latent: bool = False, **settings: object) -> np.ndarray:
     photo = Photo(pixels=small, alpha=None)
-    return upscaler.upscale(photo, UpscaleSettings(scale=4, **settings), zero_latent=zero_latent).photo.pixels
+    return upscaler.upscale(photo, UpscaleSettings(scale=4, **settings), zero_latent=zero_latent).photo().pixels
 
 
 @pytest.fixture(scope="module")

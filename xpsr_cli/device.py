@@ -15,6 +15,8 @@ from xpsr_cli.settings import Precision
 
 Module = TypeVar("Module", bound=nn.Module)
 
+MOST_AT_A_TIME = 8
+"""Windows at a time when the memory decides; more are hardly faster."""
 _OUT_OF_MEMORY_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
@@ -91,13 +93,44 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+class Fitting:
+    """How many evaluations the memory of a device holds at a time, learned from the first.
+
+    One on a CPU, whose cores already share the work of one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._before = 0
+
+    def begin(self) -> None:
+        """The first evaluation begins."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
+
+    def count(self) -> int:
+        """The first evaluation is over: how many would have fit."""
+        if self.device.type != "cuda":
+            return 1
+        taken = max(torch.cuda.max_memory_allocated(self.device) - self._before, 1)
+        unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = torch.cuda.mem_get_info(self.device)[0] + unused
+        return max(1, min(int(0.8 * free / taken), MOST_AT_A_TIME))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether any device's memory did not suffice, as its error's type or words tell."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(s in text for s in _OUT_OF_MEMORY_SIGNS)
+
+
 @contextmanager
 def memory_errors(doing: str, hint: str) -> Iterator[None]:
     """Turn any device's "out of memory" inside the block into :class:`OutOfMemoryError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        sign = str(error).lower()
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(s in sign for s in _OUT_OF_MEMORY_SIGNS):
+        if is_out_of_memory(error):
             raise OutOfMemoryError(f"The memory does not suffice for {doing}.", hint) from error
         raise

@@ -149,6 +149,7 @@ class UpscaleSettings:
     tile_size: int | None = None  # pixels of the enlarged photo, a multiple of 64
     tile_overlap: int | None = None  # pixels of the enlarged photo, a multiple of 8
     tile_batch: int | None = None  # windows evaluated at a time, each in its own network call; None: by the memory
+    in_memory_mp: float = 4.0  # megapixels of a result up to which its latents stay in memory
     verify: bool = False  # measure seams on the result
 
     def __post_init__(self) -> None:
@@ -161,6 +162,7 @@ class UpscaleSettings:
         _require("guidance_scale", self.guidance_scale, 0.0, 50.0)
         _require("conditioning_scale", self.conditioning_scale, 0.0, 10.0)
         _require("tile_batch", self.tile_batch, 1, 4096)
+        _require("in_memory_mp", self.in_memory_mp, 0.0, 1e6)
         _require("seed", self.seed, 0, 2**63 - 1)
         _require("tile_size", self.tile_size, 128, 65536)
         if self.tile_size is not None and self.tile_size % 64:

@@ -11,7 +11,8 @@ from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.sampling import denoiser as module
-from xpsr_cli.sampling.denoiser import Guided, Tiled, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.tiled import Tiled
 from xpsr_cli.sampling.tiles import Window, window_grid
 from xpsr_cli.settings import Precision
 
@@ -31,7 +32,15 @@ def networks():
 def scene():
     """Two prompt pairs (negative, positive), an image and latents of one canvas."""
     pairs = [PromptPair(torch.randn(1, 5, TEXT_WIDTH), torch.randn(1, 6, TEXT_WIDTH)) for _ in range(2)]
-    return pairs, torch.rand(1, 3, 8 * HEIGHT, 8 * WIDTH), torch.randn(1, 4, HEIGHT, WIDTH)
+    image = torch.rand(1, 3, 8 * HEIGHT, 8 * WIDTH)
+    return pairs, lambda window: window.crop(image), torch.randn(1, 4, HEIGHT, WIDTH)
+
+
+def canvas_of(denoiser, latents, timestep, **options):
+    """The blended prediction for a whole canvas."""
+    bands = list(Tiled(denoiser, WINDOWS, **options)(lambda window: window.crop(latents), timestep))
+    assert [band.place.y for band in bands] == sorted({window.y for window in WINDOWS})
+    return torch.cat([band.prediction for band in bands], dim=2)
 
 
 class Calls:
@@ -85,14 +94,14 @@ def test_only_guidance_of_one_needs_no_negative_row(scene):
 def test_nothing_constant_is_computed_twice(networks, scene):
     pairs, image, latents = scene
     unet, controlnet = networks
-    tiled = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), WINDOWS)
+    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
     with (
         Calls(controlnet.pyramid) as pyramid,
         Calls(*controlnet.pyramid.rgb_heads, controlnet.latent_heads) as heads,
         Calls(unet) as evaluated,
     ):
         for timestep in (951, 501, 1):
-            tiled(latents, timestep)
+            canvas_of(denoiser, latents, timestep)
     assert pyramid.batches == [1] * len(WINDOWS)
     assert heads.batches == []
     assert evaluated.batches == [2] * (3 * len(WINDOWS))
@@ -100,30 +109,31 @@ def test_nothing_constant_is_computed_twice(networks, scene):
 
 def test_features_beyond_the_limit_are_made_again(networks, scene, monkeypatch):
     pairs, image, latents = scene
-    kept = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), WINDOWS)
+    kept = canvas_of(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), latents, 501)
     monkeypatch.setattr(module, "FEATURE_BYTES", 0)
-    forgetful = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), WINDOWS)
+    forgetful = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
     with Calls(networks[1].pyramid) as pyramid:
         for _ in range(2):
-            result = forgetful(latents, 501)
+            result = canvas_of(forgetful, latents, 501)
     assert len(pyramid.batches) == 2 * len(WINDOWS)
-    assert torch.equal(result, kept(latents, 501))
+    assert torch.equal(result, kept)
 
 
 @pytest.mark.parametrize("at_a_time", [2, 3, 4, 100])
 def test_windows_at_a_time_change_nothing(networks, scene, at_a_time):
     pairs, image, latents = scene
     denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
-    assert torch.equal(
-        Tiled(denoiser, WINDOWS, at_a_time=at_a_time)(latents, 501), Tiled(denoiser, WINDOWS)(latents, 501)
-    )
+    together = canvas_of(denoiser, latents, 501, at_a_time=at_a_time)
+    assert torch.equal(together, canvas_of(denoiser, latents, 501))
 
 
 def test_one_window_is_the_plain_prediction(networks, scene):
     pairs, image, latents = scene
     denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
     whole = Window(0, 0, HEIGHT, WIDTH)
-    assert torch.equal(Tiled(denoiser, [whole])(latents, 501), denoiser(latents, 501, whole))
+    (band,) = Tiled(denoiser, [whole])(lambda window: latents, 501)
+    assert torch.equal(band.prediction, denoiser(latents, 501, whole))
+    assert band.unfinished.numel() == 0
 
 
 def test_a_window_sees_its_own_part_of_the_photo_and_of_the_latents():
@@ -135,11 +145,11 @@ def test_a_window_sees_its_own_part_of_the_photo_and_of_the_latents():
         assert torch.equal(latents, window.crop(canvas))
         return latents + timestep
 
-    torch.testing.assert_close(Tiled(read, WINDOWS)(canvas, 7), canvas + 7)
+    torch.testing.assert_close(canvas_of(read, canvas, 7), canvas + 7)
 
 
 def test_a_model_without_low_prompts(networks, scene):
     pairs, image, latents = scene
     pairs = [PromptPair(pair.high, None) for pair in pairs]
-    result = Tiled(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 2.0), WINDOWS)(latents, 501)
+    result = canvas_of(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 2.0), latents, 501)
     assert result.shape == latents.shape

@@ -29,19 +29,23 @@ def test_philox(given, words):
 
 
 def test_a_windows_noise_is_the_crop_of_the_canvas():
-    canvas = CanvasNoise(5, 6, 41, 57)(7)
+    canvas = CanvasNoise(5, 6)(7, Window(0, 0, 41, 57))
     for window in [*window_grid(41, 57, 16, 5), Window(40, 56, 1, 1), Window(3, 5, 17, 2)]:
         assert torch.equal(window_noise(window, 6, seed=5, draw=7), window.crop(canvas))
 
 
+def drawn(seed, channels, draw, height, width):
+    return CanvasNoise(seed, channels)(draw, Window(0, 0, height, width))
+
+
 def test_a_larger_canvas_begins_with_the_smaller_one():
-    assert torch.equal(CanvasNoise(5, 4, 80, 90)(3)[..., :41, :57], CanvasNoise(5, 4, 41, 57)(3))
-    assert torch.equal(CanvasNoise(5, 16, 9, 9)(3)[:, :6], CanvasNoise(5, 6, 9, 9)(3))
+    assert torch.equal(drawn(5, 4, 3, 80, 90)[..., :41, :57], drawn(5, 4, 3, 41, 57))
+    assert torch.equal(drawn(5, 16, 3, 9, 9)[:, :6], drawn(5, 6, 3, 9, 9))
 
 
 @pytest.mark.parametrize("seed", [0, 2**40 + 3])
 def test_it_is_standard_normal(seed):
-    noise = CanvasNoise(seed, 16, 128, 128)(3)
+    noise = CanvasNoise(seed, 16)(3, Window(0, 0, 128, 128))
     assert noise.dtype == torch.float32
     values = noise.flatten().double().numpy()
     assert stats.kstest(values, "norm").pvalue > 0.01
@@ -51,8 +55,8 @@ def test_it_is_standard_normal(seed):
 
 
 def test_everything_it_is_addressed_by_makes_it_independent():
-    base = CanvasNoise(1, 8, 64, 64)(3)
-    others = [CanvasNoise(2, 8, 64, 64)(3), CanvasNoise(1 + 2**32, 8, 64, 64)(3), CanvasNoise(1, 8, 64, 64)(4)]
+    base = drawn(1, 8, 3, 64, 64)
+    others = [drawn(2, 8, 3, 64, 64), drawn(1 + 2**32, 8, 3, 64, 64), drawn(1, 8, 4, 64, 64)]
     others += [base.roll(1, dims=dim) for dim in (1, 2, 3)]
     for other in others:
         assert abs((base * other).mean()) < 5 / base.numel() ** 0.5

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from xpsr_cli.errors import UsageError, WeightsError, XpsrError
+from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.noise import STEP_0, CanvasNoise
 from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import add_noise, from_x0, make_scheduler, to_x0
+from xpsr_cli.sampling.tiled import Tiled
+from xpsr_cli.sampling.tiles import Window
 from xpsr_cli.settings import SamplingPreset, SchedulerName, StartLatent
 
 SD15 = {
@@ -33,20 +36,30 @@ CONFIGS = {
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 every_scheduler = pytest.mark.parametrize("name", list(SchedulerName))
-NOISE = CanvasNoise(3, 4, 6, 9)
+NOISE = CanvasNoise(3, 4)
+WHOLE = Window(0, 0, 6, 9)
 
 
-def denoiser(latents, timestep):
+def predict(latents, timestep, window=WHOLE):
     """A prediction that depends on all it is given, of about unit size."""
     return torch.tanh(0.7 * latents.roll(1, dims=1) + timestep / 1000) + 0.1 * latents
 
 
 def start():
-    return NOISE(1)
+    return NOISE(1, WHOLE)
 
 
-def run(name, config, hook=None, steps=5, model=denoiser):
-    return sample(model, start(), make_scheduler(name, config, steps), NOISE, hook=hook)
+def sampled(model, latents, scheduler, noise=NOISE, hook=None, windows=(WHOLE,)):
+    """What :func:`sample` makes of ``latents``, as a tensor."""
+    canvas = LatentCanvas(*latents.shape[1:])
+    canvas.write(Window(0, 0, *latents.shape[2:]), latents)
+    canvas.turn()
+    sample(Tiled(model, windows), canvas, scheduler, noise, hook=hook)
+    return canvas.read(Window(0, 0, *latents.shape[2:]))
+
+
+def run(name, config, hook=None, steps=5, model=predict):
+    return sampled(model, start(), make_scheduler(name, config, steps), hook=hook)
 
 
 @every_config
@@ -78,7 +91,7 @@ def test_a_hook_sees_the_clean_latents():
     timestep = int(scheduler.timesteps[0])
     seen = []
     noisy = add_noise(scheduler, clean, noise, timestep)
-    sample(lambda latents, t: noise, noisy, scheduler, NOISE, hook=lambda x0, t: seen.append(x0) or x0)
+    sampled(lambda latents, t, window: noise, noisy, scheduler, hook=lambda x0, t: seen.append(x0) or x0)
     torch.testing.assert_close(seen[0].float(), clean, rtol=0, atol=1e-5)
 
 
@@ -105,7 +118,7 @@ def test_without_a_hook_it_is_the_stock_loop_bit_for_bit(name, stock):
     scheduler.set_timesteps(6)
     latents = start()
     for timestep in scheduler.timesteps:
-        latents = scheduler.step(denoiser(latents, int(timestep)), timestep, latents).prev_sample
+        latents = scheduler.step(predict(latents, int(timestep)), timestep, latents).prev_sample
     assert torch.equal(run(name, SD15, steps=6), latents)
 
 
@@ -119,11 +132,12 @@ def test_ancestral_sampling_is_the_stock_ddpm_with_our_noise(prediction):
     generator = torch.Generator().manual_seed(1)
     latents = start()
     for timestep in stock.timesteps:
-        latents = stock.step(denoiser(latents, int(timestep)), timestep, latents, generator=generator).prev_sample
+        latents = stock.step(predict(latents, int(timestep)), timestep, latents, generator=generator).prev_sample
 
     drawn = torch.Generator().manual_seed(1)
     noises = {STEP_0 + step: torch.randn(start().shape, generator=drawn) for step in range(7)}
-    ours = sample(denoiser, start(), make_scheduler(SchedulerName.DDPM, config, 7), noises.__getitem__)
+    scheduler = make_scheduler(SchedulerName.DDPM, config, 7)
+    ours = sampled(predict, start(), scheduler, lambda draw, window: window.crop(noises[draw]))
     torch.testing.assert_close(ours, latents, rtol=0, atol=2e-5)
 
 
@@ -136,30 +150,30 @@ def test_every_scheduler_stays_finite(name, config):
 
 def test_networks_that_overflow_are_an_error():
     with pytest.raises(XpsrError, match="not numbers") as caught:
-        run(SchedulerName.DDIM, SD15, model=lambda latents, timestep: latents * torch.inf)
+        run(SchedulerName.DDIM, SD15, model=lambda latents, timestep, window: latents * torch.inf)
     assert "fp32" in caught.value.hint
 
 
-def test_progress_advances_by_step():
-    class Counter:
-        steps = 0
+@every_config
+@every_scheduler
+@pytest.mark.parametrize("hook", [None, lambda x0, timestep: x0.clamp(-2, 2)], ids=["plain", "hooked"])
+def test_bands_change_nothing(name, config, hook):
+    """A model that looks at each cell alone gives the same canvas whole and in bands: no scheduler mixes them up."""
+    latents = torch.randn(1, 4, 31, 17)
+    whole = [Window(0, 0, 31, 17)]
+    rows = [Window(0, 0, 16, 17), Window(15, 0, 16, 17)]
 
-        def stage(self, name, total):
-            raise AssertionError("the caller announces the stage")
+    def run(windows):
+        return sampled(predict, latents, make_scheduler(name, config, 4), hook=hook, windows=windows)
 
-        def advance(self, count=1):
-            self.steps += count
-
-    counter = Counter()
-    sample(denoiser, start(), make_scheduler(SchedulerName.DDIM, SD15, 5), NOISE, progress=counter)
-    assert counter.steps == 5
+    torch.testing.assert_close(run(rows), run(whole), rtol=1e-4, atol=1e-4)
 
 
 def test_start_from_noise_leaves_the_photo_out():
     preset = SamplingPreset(start=StartLatent.NOISE, start_noise=0.5)
     scheduler = make_scheduler(SchedulerName.DDIM, CONFIGS["v, zero SNR"], 1)
-    latents = start_latents(preset, scheduler, NOISE, torch.full((1, 4, 6, 9), 7.0), torch.ones(()))
-    assert torch.equal(latents, 0.5 * NOISE(1))
+    latents = start_latents(preset, scheduler, NOISE, WHOLE, None, None)
+    assert torch.equal(latents, 0.5 * NOISE(1, WHOLE))
 
 
 def test_other_predictions_are_refused():

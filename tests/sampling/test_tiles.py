@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from xpsr_cli.sampling.tiles import Blend, Centre, Window, blocks, gaussian_weights, window_grid
+from xpsr_cli.sampling.tiles import Blend, Centre, Window, block_rows, blocks, window_grid, window_weights
 
 GRIDS = [(8, 0), (8, 3), (8, 4), (5, 2), (16, 4)]
 
@@ -66,37 +66,55 @@ def test_places():
     assert torch.equal(window.within(outer).crop(outer.crop(canvas)), window.crop(canvas))
 
 
+def test_blocks_come_row_by_row():
+    rows = block_rows(17, 25, 8)
+    assert [window for row in rows for window in row] == blocks(17, 25, 8)
+    assert all(len({window.y for window in row}) == 1 for row in rows)
+    assert len(rows) == 3
+
+
 @pytest.mark.parametrize("centre", list(Centre))
 @pytest.mark.parametrize("size", [(8, 8), (20, 30), (7, 41)])
 def test_shares_add_up_to_one(centre, size):
-    blend = Blend(window_grid(*size, 8, 3), lambda window: gaussian_weights(window, centre))
-    total = blend.empty()
-    for index, window in enumerate(blend.windows):
-        share = blend.share(index)
+    windows = window_grid(*size, 8, 3)
+    blend, total = Blend(windows, centre), torch.zeros(size)
+    for window in windows:
+        share = blend.share(window)
         assert share.min() >= 0
         window.crop(total).add_(share)
     torch.testing.assert_close(total, torch.ones(size))
 
 
-def test_one_window_is_untouched():
-    blend = Blend([Window(0, 0, 9, 11)], gaussian_weights)
-    canvas, piece = blend.empty(1, 4), torch.randn(1, 4, 9, 11)
-    blend.add(canvas, 0, piece)
-    assert torch.equal(canvas, piece)
+def test_a_share_is_the_windows_weight_over_all_weights():
+    windows, total = window_grid(20, 30, 8, 3), torch.zeros(20, 30)
+    for window in windows:
+        window.crop(total).add_(window_weights(window))
+    for window in windows:
+        torch.testing.assert_close(Blend(windows).share(window), window_weights(window) / window.crop(total))
+
+
+def test_one_window_has_it_all():
+    whole = Window(0, 0, 9, 11)
+    assert torch.equal(Blend([whole]).share(whole), torch.ones(9, 11))
+
+
+def test_windows_that_are_no_grid_are_refused():
+    with pytest.raises(ValueError, match="grid"):
+        Blend([Window(0, 0, 8, 8), Window(4, 4, 8, 8)])
 
 
 def test_weights_fall_off_evenly_from_the_middle():
-    weights = gaussian_weights(Window(0, 0, 6, 9))
+    weights = window_weights(Window(0, 0, 6, 9))
     assert torch.equal(weights, weights.flip(0, 1))
     assert weights.argmax() in (2 * 9 + 4, 3 * 9 + 4)
 
 
 def test_windows_that_disagree_are_joined_without_a_step():
     """Neighbours whose answers differ by 1 meet in a slope, not an edge."""
-    blend = Blend(window_grid(64, 160, 64, 16), gaussian_weights)
-    canvas = blend.empty()
-    for index, window in enumerate(blend.windows):
-        blend.add(canvas, index, torch.full((window.h, window.w), float(index % 2)))
+    windows, canvas = window_grid(64, 160, 64, 16), torch.zeros(64, 160)
+    blend = Blend(windows)
+    for index, window in enumerate(windows):
+        window.crop(canvas).add_(blend.share(window) * (index % 2))
     assert canvas.diff(dim=1).abs().max() < 0.35
     assert canvas.min() == 0
     assert canvas.max() == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,9 @@ class Region:
 class PhotoSource(Protocol):
     """A photo whose pixels are read window by window. Sources are context managers; leaving one closes its file."""
 
-    info: PhotoInfo
+    @property
+    def info(self) -> PhotoInfo:
+        """What is known without the pixels."""
 
     def read(self, top: int, left: int, height: int, width: int) -> Region:
         """The pixels of a window that lies within the upright picture; :class:`PhotoError` if they are damaged."""
@@ -91,7 +93,7 @@ class PhotoSource(Protocol):
     def close(self) -> None:
         """Let go of the file and of what was kept of it."""
 
-    def __enter__(self) -> PhotoSource:
+    def __enter__(self) -> Self:
         """The source itself."""
 
     def __exit__(self, *_: object) -> None:
@@ -168,7 +170,7 @@ class Photo:
     def close(self) -> None:
         """Nothing is open."""
 
-    def __enter__(self) -> Photo:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,16 +1,19 @@
-"""The denoiser, in three layers: XPSR on windows, guidance over it, a tiled canvas over that.
+"""The denoiser of a window: XPSR's networks, and classifier-free guidance over them.
 
 Every network call has the same shape, one window with its guidance rows, because kernels round differently for
 different batch sizes: a photo must not depend on how many windows are evaluated at a time.
 """
 
-# shapes: R guidance rows (1, or 2: negative, positive), c latent channels, H W canvas and h w window latent cells,
+# shapes: R guidance rows (1, or 2: negative, positive), c latent channels, h w latent cells of a window,
 #         f pixels per latent cell (8), L text tokens, D text width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from threading import Lock
 from typing import Protocol
 
 import torch
@@ -20,17 +23,16 @@ from xpsr_cli.device import Placement
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.models.unet import XpsrUNet
-from xpsr_cli.sampling.tiles import Blend, Centre, Window, gaussian_weights
+from xpsr_cli.sampling.tiles import Window
 
 FEATURE_BYTES = 2 * 2**30
 """Image features kept between steps; windows beyond that have theirs computed again at every step."""
 
 
-class Denoiser(Protocol):
-    """Predicts the noise (or velocity) in latents of the whole canvas."""
+CanvasImage = Callable[[Window], Tensor]
+"""The condition photo: the pixels under a window, (1, 3, h, w) float32 in [0, 1], in memory."""
 
-    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
-        """(1, c, H, W) float32 in memory to the same."""
+_log = logging.getLogger(__name__)
 
 
 class WindowDenoiser(Protocol):
@@ -44,12 +46,13 @@ class XpsrDenoiser:
     """ControlNet and UNet on one window, all guidance rows in one batch.
 
     What does not change from step to step is computed once: prompts arrive encoded, and the image pyramid of a window
-    is kept. The degradation-free heads are never evaluated.
+    is kept. The degradation-free heads are never evaluated. A window that overflows in half precision is predicted
+    again in float32.
 
     Args:
         unet, controlnet: networks, already at ``placement``.
         prompts: one pair of text embeddings (1, L, D) per guidance row.
-        image_01: the condition photo, (1, 3, f*H, f*W) in [0, 1], in memory.
+        image: the condition photo, a window of f pixels per latent cell at a time.
         conditioning_scale: factor on the ControlNet's residuals.
     """
 
@@ -58,14 +61,15 @@ class XpsrDenoiser:
         unet: XpsrUNet,
         controlnet: XpsrControlNet,
         prompts: Sequence[PromptPair],
-        image_01: Tensor,
+        image: CanvasImage,
         placement: Placement,
         *,
         conditioning_scale: float = 1.0,
     ) -> None:
         self.unet = unet
         self.controlnet = controlnet
-        self.image_01 = image_01
+        self.prompts = prompts
+        self.image = image
         self.placement = placement
         self.conditioning_scale = conditioning_scale
         self.high = placement.put(torch.cat([pair.high for pair in prompts]))  # (R, L, D)
@@ -73,6 +77,8 @@ class XpsrDenoiser:
         self.low = placement.put(torch.cat(lows)) if lows else None
         self._features: dict[Window, Tensor] = {}
         self._kept_bytes = 0
+        self._in_float32: XpsrDenoiser | None = None
+        self._lock = Lock()
 
     @torch.inference_mode()
     def __call__(self, latents: Tensor, timestep: int, window: Window) -> Tensor:
@@ -86,7 +92,26 @@ class XpsrDenoiser:
             image_features=self._image_features(window),  # (1, C_0, h, w): the same for every row
             conditioning_scale=self.conditioning_scale,
         )
-        return self.placement.fetch(self.unet(sample, timestep, self.high, control))
+        prediction = self.placement.fetch(self.unet(sample, timestep, self.high, control))
+        if self.placement.dtype is not torch.float32 and not bool(torch.isfinite(prediction).all()):
+            _log.warning("A window overflowed in %s and is computed again in float32.", self.placement.dtype)
+            return self._exact()(latents, timestep, window)
+        return prediction
+
+    def _exact(self) -> XpsrDenoiser:
+        """The same denoiser in float32, made when it is first needed."""
+        with self._lock:
+            if self._in_float32 is None:
+                placement = replace(self.placement, dtype=torch.float32)
+                self._in_float32 = XpsrDenoiser(
+                    placement.place(copy.deepcopy(self.unet)),
+                    placement.place(copy.deepcopy(self.controlnet)),
+                    self.prompts,
+                    self.image,
+                    placement,
+                    conditioning_scale=self.conditioning_scale,
+                )
+            return self._in_float32
 
     def _image_features(self, window: Window) -> Tensor:
         """The image pyramid of a window, from the first step that asked for it."""
@@ -94,10 +119,11 @@ class XpsrDenoiser:
         if kept is not None:
             return kept
         factor = self.controlnet.pyramid.downscale
-        features = self.controlnet.encode_image(self.placement.put(window.scaled(factor).crop(self.image_01)))
-        if self._kept_bytes + features.nbytes <= FEATURE_BYTES:
-            self._kept_bytes += features.nbytes
-            self._features[window] = features
+        features = self.controlnet.encode_image(self.placement.put(self.image(window.scaled(factor))))
+        with self._lock:
+            if self._kept_bytes + features.nbytes <= FEATURE_BYTES:
+                self._kept_bytes += features.nbytes
+                self._features[window] = features
         return features
 
 
@@ -126,39 +152,3 @@ def guidance_rows(scale: float, negative: PromptPair, positive: PromptPair) -> l
     formula is followed: 0 is the negative prompt alone.
     """
     return [positive] if scale == 1.0 else [negative, positive]
-
-
-class Tiled:
-    """A window denoiser over a whole canvas: predictions are blended at every step, before the scheduler sees them.
-
-    ``at_a_time`` windows are evaluated concurrently, each in its own call, so the result does not depend on it.
-    """
-
-    def __init__(
-        self,
-        denoiser: WindowDenoiser,
-        windows: Sequence[Window],
-        *,
-        centre: Centre = Centre.MIDDLE,
-        at_a_time: int = 1,
-    ) -> None:
-        self.denoiser = denoiser
-        self.blend = Blend(windows, lambda window: gaussian_weights(window, centre))
-        self.at_a_time = at_a_time
-
-    def __call__(self, latents: Tensor, timestep: int) -> Tensor:
-        def predict(window: Window) -> Tensor:
-            return self.denoiser(window.crop(latents), timestep, window)
-
-        canvas = self.blend.empty(*latents.shape[:2])
-        windows = self.blend.windows
-        if self.at_a_time == 1 or len(windows) == 1:
-            for index, window in enumerate(windows):
-                self.blend.add(canvas, index, predict(window))
-            return canvas
-        with ThreadPoolExecutor(self.at_a_time) as pool:
-            for first in range(0, len(windows), self.at_a_time):  # in groups, so that few predictions are held
-                group = windows[first : first + self.at_a_time]
-                for index, prediction in enumerate(pool.map(predict, group), start=first):
-                    self.blend.add(canvas, index, prediction)
-        return canvas

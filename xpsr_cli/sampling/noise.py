@@ -33,21 +33,20 @@ _ROUNDS = 10
 class NoiseSource(Protocol):
     """Standard normal noise for the whole canvas, by number of the draw."""
 
-    def __call__(self, draw: int) -> Tensor:
-        """(1, C, H, W) float32; the same draw always gives the same values."""
+    def __call__(self, draw: int, window: Window) -> Tensor:
+        """The cells under ``window``, (1, C, h, w) float32; the same draw always gives the same values."""
 
 
 class CanvasNoise:
-    """The noise of one photo: a :class:`NoiseSource` made from a seed and the size of the latent canvas."""
+    """The noise of one photo, which is a :class:`NoiseSource` made from a seed."""
 
-    def __init__(self, seed: int, channels: int, height: int, width: int) -> None:
+    def __init__(self, seed: int, channels: int) -> None:
         self.seed = seed
         self.channels = channels
-        self.canvas = Window(0, 0, height, width)
 
-    def __call__(self, draw: int) -> Tensor:
-        """The noise of the whole canvas, (1, C, H, W) float32."""
-        return window_noise(self.canvas, self.channels, seed=self.seed, draw=draw)
+    def __call__(self, draw: int, window: Window) -> Tensor:
+        """See :class:`NoiseSource`."""
+        return window_noise(window, self.channels, seed=self.seed, draw=draw)
 
 
 def window_noise(window: Window, channels: int, *, seed: int, draw: int) -> Tensor:

@@ -1,71 +1,107 @@
 """The sampling loop: one explicit ``for``, shared by plain upscaling and by anything that corrects the estimate."""
 
-# shapes: c latent channels, H W latent cells of the canvas
+# shapes: c latent channels, H W latent cells of the canvas, h rows of a band
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from xpsr_cli.errors import XpsrError
-from xpsr_cli.progress import Progress, SilentProgress
-from xpsr_cli.sampling.denoiser import Denoiser
+from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.noise import FIRST, POSTERIOR, SECOND, STEP_0, NoiseSource
-from xpsr_cli.sampling.schedulers import DDPMScheduler, Scheduler, add_noise, from_x0, to_x0
+from xpsr_cli.sampling.schedulers import (
+    DDPMScheduler,
+    Scheduler,
+    add_noise,
+    from_x0,
+    recall,
+    remembered,
+    to_x0,
+)
+from xpsr_cli.sampling.tiled import Band, CanvasLatents
+from xpsr_cli.sampling.tiles import Window
 from xpsr_cli.settings import SamplingPreset, StartLatent
 
 Hook = Callable[[Tensor, int], Tensor]
 """``hook(x0, timestep) -> x0``: corrects the estimate of the clean latents, (1, c, H, W) float64."""
 
 
+class Denoiser(Protocol):
+    """Predicts the noise (or velocity) in latents of the whole canvas, band by band from top to bottom."""
+
+    def __call__(
+        self, latents: CanvasLatents, timestep: int, first: int = 0, unfinished: Tensor | None = None
+    ) -> Iterator[Band]:
+        """See :meth:`xpsr_cli.sampling.tiled.Tiled.__call__`."""
+
+
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
-    latents: Tensor,
+    canvas: LatentCanvas,
     scheduler: Scheduler,
     noise: NoiseSource,
     *,
     hook: Hook | None = None,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Denoise ``latents`` (1, c, H, W) float32 along the scheduler's timesteps; returns clean latents alike.
+) -> None:
+    """Denoise the latents of ``canvas`` along the scheduler's timesteps, from where the canvas stands.
 
-    ``noise`` gives the noise of ancestral steps. With a ``hook``, the prediction becomes an estimate of the clean
-    latents, the hook corrects it, and it is made a prediction again, so that any scheduler takes its own step (data
-    consistency). Without one, nothing is converted. ``progress`` advances once per step.
+    ``noise`` gives the noise of ancestral steps. With a ``hook``, the prediction for the whole canvas becomes an
+    estimate of the clean latents, the hook corrects it, and it is made a prediction again, so that any scheduler takes
+    its own step (data consistency). Without one, nothing is converted, and a band is all that is held at a time.
 
     Raises:
-        XpsrError: the networks overflowed, which float16 can bring about.
+        XpsrError: the networks overflowed.
     """
-    progress = progress or SilentProgress()
-    for index, timestep in enumerate(scheduler.timesteps.tolist()):
-        prediction = denoiser(latents, timestep)
-        if hook is not None:
-            x0 = hook(to_x0(scheduler, prediction, latents, timestep), timestep)
-            prediction = from_x0(scheduler, x0, latents, timestep)
-        if isinstance(scheduler, DDPMScheduler):
-            latents = scheduler.step(prediction, timestep, latents, noise(STEP_0 + index)).prev_sample
-        else:
-            latents = scheduler.step(prediction, timestep, latents).prev_sample
-        progress.advance()
-    if not bool(torch.isfinite(latents).all()):
-        raise XpsrError("Sampling ended in values that are not numbers.", "Try --precision fp32.")
-    return latents
+    unused = remembered(scheduler)
+    for index, timestep in list(enumerate(scheduler.timesteps.tolist()))[canvas.step :]:
+        bands: Iterable[Band] = denoiser(canvas.read, timestep, canvas.band, canvas.unfinished)
+        for band in bands if hook is None else [_joined(bands)]:
+            latents, prediction = canvas.read(band.place), band.prediction
+            if hook is not None:
+                x0 = hook(to_x0(scheduler, prediction, latents, timestep), timestep)
+                prediction = from_x0(scheduler, x0, latents, timestep)
+            recall(scheduler, canvas.history(band.number) or unused)
+            if isinstance(scheduler, DDPMScheduler):
+                spread = noise(STEP_0 + index, band.place)
+                latents = scheduler.step(prediction, timestep, latents, spread).prev_sample
+            else:
+                latents = scheduler.step(prediction, timestep, latents).prev_sample
+            if not bool(torch.isfinite(latents).all()):
+                raise XpsrError("Sampling ended in values that are not numbers.", "Try --precision fp32.")
+            canvas.write(band.place, latents)
+            canvas.keep(band, remembered(scheduler))
+        canvas.turn()
+
+
+def _joined(bands: Iterable[Band]) -> Band:
+    """All bands of a canvas as one."""
+    prediction = torch.cat([band.prediction for band in bands], dim=2)
+    return Band(0, Window(0, 0, *prediction.shape[2:]), prediction, prediction[:, :, :0])
 
 
 def start_latents(
-    preset: SamplingPreset, scheduler: Scheduler, noise: NoiseSource, mean: Tensor, deviation: Tensor
+    preset: SamplingPreset,
+    scheduler: Scheduler,
+    noise: NoiseSource,
+    window: Window,
+    mean: Tensor | None,
+    deviation: Tensor | None,
 ) -> Tensor:
-    """What sampling starts from, (1, c, H, W) float32.
+    """What sampling starts from under ``window``, (1, c, h, w) float32.
 
-    ``mean`` and ``deviation`` (1, c, H, W) are the encoded photo's. Start ``lr`` noises a sample of it to the first
+    ``mean`` and ``deviation`` (1, c, h, w) are the encoded photo's. Start ``lr`` noises a sample of it to the first
     timestep and then once more to ``added_noise_level``, as published weights expect (spec C4). Start ``noise``
-    leaves the photo out.
+    leaves the photo out, and needs neither.
     """
     if preset.start is StartLatent.NOISE:
-        return noise(FIRST) * (preset.start_noise * scheduler.init_noise_sigma)
-    clean = mean + deviation * noise(POSTERIOR)
-    once = add_noise(scheduler, clean, noise(FIRST), int(scheduler.timesteps[0]))
-    return add_noise(scheduler, once, noise(SECOND), preset.added_noise_level)
+        return noise(FIRST, window) * (preset.start_noise * scheduler.init_noise_sigma)
+    assert mean is not None
+    assert deviation is not None
+    clean = mean + deviation * noise(POSTERIOR, window)
+    once = add_noise(scheduler, clean, noise(FIRST, window), int(scheduler.timesteps[0]))
+    return add_noise(scheduler, once, noise(SECOND, window), preset.added_noise_level)

@@ -80,6 +80,27 @@ def make_scheduler(name: SchedulerName, config: Mapping[str, Any], steps: int) -
     return scheduler
 
 
+_MEMORY = ("model_outputs", "timestep_list", "lower_order_nums", "last_sample", "this_order", "_step_index")
+
+
+def remembered(scheduler: Scheduler) -> dict[str, Any]:
+    """What a scheduler of several orders keeps of the steps before; nothing for the others.
+
+    The bands of a canvas take their steps one after the other with one scheduler, which therefore has to be handed
+    the memory of each.
+    """
+    if not hasattr(scheduler, "model_outputs"):
+        return {}
+    state = {name: getattr(scheduler, name) for name in _MEMORY if hasattr(scheduler, name)}
+    return {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
+
+
+def recall(scheduler: Scheduler, state: Mapping[str, Any]) -> None:
+    """Give a scheduler back what :func:`remembered` took from it."""
+    for name, value in state.items():
+        setattr(scheduler, name, list(value) if isinstance(value, list) else value)
+
+
 def signal_and_noise(scheduler: Scheduler, timestep: int) -> tuple[Tensor, Tensor]:
     """sqrt(a_t) and sqrt(1 - a_t) as float64 scalars."""
     cumulative = scheduler.alphas_cumprod[timestep].double()

@@ -8,7 +8,7 @@ Un-tiled work is a grid of one window; there is no second path for large photos.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -52,6 +52,13 @@ def blocks(height: int, width: int, side: int) -> list[Window]:
     ]
 
 
+def block_rows(height: int, width: int, side: int) -> list[list[Window]]:
+    """The :func:`blocks` of a canvas, row by row."""
+    across = len(range(0, width, side))
+    every = blocks(height, width, side)
+    return [every[first : first + across] for first in range(0, len(every), across)]
+
+
 def window_grid(height: int, width: int, tile: int, overlap: int) -> list[Window]:
     """Windows of one size that cover a canvas of ``height`` x ``width`` cells, row by row (published rule, spec C6).
 
@@ -86,45 +93,50 @@ class Centre(str, Enum):
     MIDDLE = "middle"  # the middle of the window: (h - 1) / 2, (w - 1) / 2
     PUBLISHED = "published"  # as released, half a cell too low: h / 2, (w - 1) / 2 (spec F5); for comparison only
 
+    @property
+    def shift_down(self) -> float:
+        """Cells from the middle down to the peak."""
+        return 0.5 if self is Centre.PUBLISHED else 0.0
 
-def gaussian_weights(window: Window, centre: Centre = Centre.MIDDLE) -> Tensor:
-    """How much each cell of a window counts, (h, w) float32: a Gaussian of variance 0.01 in units of the side (C6)."""
-    shift = 0.5 if centre is Centre.PUBLISHED else 0.0
-    rows = _gaussian(window.h, (window.h - 1) / 2 + shift)
-    columns = _gaussian(window.w, (window.w - 1) / 2)
+
+def gaussian_profile(length: int, shift: float = 0.0) -> Tensor:
+    """How much each of ``length`` cells in a row counts, float64: a Gaussian of variance 0.01 in units of the length
+    (spec C6), whose peak lies ``shift`` cells behind the middle."""
+    distance = (torch.arange(length, dtype=torch.float64) - (length - 1) / 2 - shift) / length
+    return torch.exp(-(distance**2) / 0.02) / math.sqrt(0.02 * math.pi)
+
+
+def window_weights(window: Window, centre: Centre = Centre.MIDDLE) -> Tensor:
+    """How much each cell of a window counts, (h, w) float32."""
+    rows, columns = gaussian_profile(window.h, centre.shift_down), gaussian_profile(window.w)
     return (rows[:, None] * columns[None, :]).float()
 
 
-def _gaussian(length: int, middle: float, variance: float = 0.01) -> Tensor:
-    distance = (torch.arange(length, dtype=torch.float64) - middle) / length
-    return torch.exp(-(distance**2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
-
-
 class Blend:
-    """Puts windows together: a weighted mean, in float32, always summed in the order of the grid.
+    """Puts the windows of a grid together: a weighted mean, in float32, always summed in the order of the grid.
 
-    ``weights`` gives a window's (h, w) weights. They are divided by their sum over all windows first, so that they
-    add up to one in every cell, and to exactly one where there is a single window.
+    The weights of a window are Gaussian (:func:`window_weights`), divided by their sum over all windows, so that they
+    add up to one in every cell, and to exactly one where there is a single window. Both the grid and the weights are
+    products of one along the rows and one along the columns, so nothing the size of the canvas is kept.
     """
 
-    def __init__(self, windows: Sequence[Window], weights: Callable[[Window], Tensor]) -> None:
-        self.windows = windows
+    def __init__(self, windows: Sequence[Window], centre: Centre = Centre.MIDDLE) -> None:
         self.height = max(window.y + window.h for window in windows)
         self.width = max(window.x + window.w for window in windows)
-        by_size = {(window.h, window.w): weights(window) for window in windows}
-        self._weights = [by_size[window.h, window.w] for window in windows]
-        self._total = torch.zeros(self.height, self.width)
-        for window, weight in zip(windows, self._weights, strict=True):
-            window.crop(self._total).add_(weight)
+        self._rows = _shares({(window.y, window.h) for window in windows}, self.height, centre.shift_down)
+        self._columns = _shares({(window.x, window.w) for window in windows}, self.width, 0.0)
+        if len(windows) != len(self._rows) * len(self._columns):
+            raise ValueError("The windows are not those of a grid.")
 
-    def share(self, index: int) -> Tensor:
-        """Normalised weights (h, w) of window ``index``."""
-        return self._weights[index] / self.windows[index].crop(self._total)
+    def share(self, window: Window) -> Tensor:
+        """Normalised weights (h, w) of a window."""
+        return (self._rows[window.y][:, None] * self._columns[window.x][None, :]).float()
 
-    def empty(self, *channels: int) -> Tensor:
-        """A canvas (*channels, H, W) of zeros to :meth:`add` windows to."""
-        return torch.zeros(*channels, self.height, self.width)
 
-    def add(self, canvas: Tensor, index: int, piece: Tensor) -> None:
-        """Add the piece (..., h, w) of window ``index`` to the canvas."""
-        self.windows[index].crop(canvas).add_(piece.float() * self.share(index))
+def _shares(spans: set[tuple[int, int]], length: int, shift: float) -> dict[int, Tensor]:
+    """By first cell, the weights of the windows along one side, which add up to one in every cell."""
+    total = torch.zeros(length, dtype=torch.float64)
+    profiles = {start: gaussian_profile(size, shift) for start, size in sorted(spans)}
+    for start, profile in profiles.items():
+        total[start : start + len(profile)] += profile
+    return {start: profile / total[start : start + len(profile)] for start, profile in profiles.items()}

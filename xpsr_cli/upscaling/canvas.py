@@ -1,19 +1,18 @@
-"""The working canvas: the photo enlarged to a size the networks take, and the way back to the exact size asked for."""
+"""The working canvas: the photo enlarged to a size the networks take, window by window, and the way back."""
 
-# shapes: H W pixels
+# shapes: H W pixels of the canvas, h w pixels of a window
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from PIL import Image
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from xpsr_cli.photos.photo import Photo, Pixels
+from xpsr_cli.photos.photo import PhotoSource
+from xpsr_cli.sampling.tiles import Window
 from xpsr_cli.settings import Sizing
+from xpsr_cli.upscaling.resample import Padded, Picture, Resized, bilinear, next_multiple
+from xpsr_cli.upscaling.transparency import REACH_PX, fill_hidden
 
 MULTIPLE_PX = 8
 """Sides of a canvas are multiples of this: a latent cell of Stable Diffusion, two of a small model."""
@@ -28,81 +27,94 @@ def output_size(width: int, height: int, scale: float) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-@dataclass(frozen=True)
-class Canvas:
-    """The enlarged input at working size, ``pixels`` (H, W, 3), and the ``size`` (width, height) asked for.
+def canvas_size(size: tuple[int, int], sizing: Sizing) -> tuple[int, int]:
+    """Width and height at which a result of ``size`` is worked on."""
+    if sizing is Sizing.PAD:
+        width, height = (max(next_multiple(side, MULTIPLE_PX), SMALLEST_PX) for side in size)
+    else:
+        width, height = (side // MULTIPLE_PX * MULTIPLE_PX for side in _process_size(size))
+    return width, height
 
-    Of a padded canvas only the top left part of that size is the photo; a resized one is the photo as a whole.
+
+def _process_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The released script's rule (spec C3): the short side at least :data:`PROCESS_SIZE_PX`."""
+    width, height = size
+    short, long = min(size), max(size)
+    if short >= PROCESS_SIZE_PX:
+        return size
+    long = int(PROCESS_SIZE_PX * long / short)
+    return (PROCESS_SIZE_PX, long) if width <= height else (long, PROCESS_SIZE_PX)
+
+
+class Canvas:
+    """The enlarged input at working size, read from the photo whenever a window of it is needed.
+
+    ``size`` (width, height) is what was asked for. Of a padded canvas the top left part of that size is the photo; a
+    resized one is the photo as a whole.
     """
 
-    pixels: Pixels
-    size: tuple[int, int]
-    sizing: Sizing
+    def __init__(self, source: PhotoSource, scale: float, sizing: Sizing) -> None:
+        info = source.info
+        self.size = output_size(info.width, info.height, scale)
+        self.sizing = sizing
+        self.width, self.height = canvas_size(self.size, sizing)
+        enlarged: Picture = Resized(_Colour(source), self.size)
+        self._enlarged = enlarged
+        if sizing is Sizing.PAD:
+            self._working: Picture = Padded(enlarged, (self.width, self.height))
+        else:
+            processed = _process_size(self.size)
+            if processed != self.size:
+                enlarged = Resized(enlarged, processed, bilinear)
+            self._working = Resized(enlarged, (self.width, self.height))
+        self._alpha = Resized(_Alpha(source), self.size) if info.alpha else None
 
     @property
-    def image_01(self) -> Tensor:
-        """The canvas as the ControlNet and the colour fix see it, (1, 3, H, W) in [0, 1]."""
-        return to_image_01(self.pixels)
+    def visible(self) -> tuple[int, int]:
+        """Width and height of the part of the canvas that is photo and not padding."""
+        return self.size if self.sizing is Sizing.PAD else (self.width, self.height)
 
-    def visible(self, image: Tensor) -> Tensor:
-        """The part of (1, 3, H, W) that is photo and not padding."""
-        if self.sizing is Sizing.RESIZE:
-            return image
-        width, height = self.size
-        return image[..., :height, :width]
+    def image(self, window: Window) -> Tensor:
+        """What the networks and the colour fix see under a window, (1, 3, h, w) float32 in [0, 1]."""
+        return self._working.read(window.y, window.x, window.h, window.w).clamp_(0, 1)[None]
 
-    def fit(self, pixels: Pixels) -> Pixels:
-        """The visible part at the size asked for; only a resized canvas is not there yet."""
-        return resize(pixels, self.size, Image.Resampling.BICUBIC)
+    def enlarged(self, top: int, height: int) -> Tensor:
+        """Rows of the input enlarged to the size asked for, (3, height, width) in [0, 1]: plain bicubic."""
+        return self._enlarged.read(top, 0, height, self.size[0]).clamp_(0, 1)
 
-
-def make_canvas(photo: Photo, scale: float, sizing: Sizing) -> Canvas:
-    """Enlarge a photo by ``scale`` and bring it to working size."""
-    size = output_size(photo.width, photo.height, scale)
-    enlarged = resize(_filled(photo), size, Image.Resampling.BICUBIC)
-    pixels = _resized(enlarged, PROCESS_SIZE_PX) if sizing is Sizing.RESIZE else _padded(enlarged)
-    return Canvas(pixels, size, sizing)
+    def alpha(self, top: int, height: int) -> Tensor | None:
+        """Rows of the transparency at the size asked for, (height, width) in [0, 1], if the photo has any."""
+        return None if self._alpha is None else self._alpha.read(top, 0, height, self.size[0]).clamp_(0, 1)[0]
 
 
-def _padded(pixels: Pixels) -> Pixels:
-    """Edges repeated to the right and below, up to the next multiple."""
-    height, width = (max(-(-side // MULTIPLE_PX) * MULTIPLE_PX, SMALLEST_PX) for side in pixels.shape[:2])
-    return np.pad(pixels, ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)), mode="edge")
+class _Colour:
+    """A photo's colours as a picture, with visible ones carried into hidden parts."""
+
+    def __init__(self, source: PhotoSource) -> None:
+        self.width, self.height = source.info.size
+        self._source = source
+
+    def read(self, top: int, left: int, height: int, width: int) -> Tensor:
+        if not self._source.info.alpha:
+            colour = self._source.read(top, left, height, width).colour
+        else:
+            y, x = max(top - REACH_PX, 0), max(left - REACH_PX, 0)
+            bottom, right = min(top + height + REACH_PX, self.height), min(left + width + REACH_PX, self.width)
+            region = self._source.read(y, x, bottom - y, right - x)
+            assert region.alpha is not None
+            filled = fill_hidden(region.colour, region.alpha)
+            colour = filled[top - y : top - y + height, left - x : left - x + width]
+        return torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1)))
 
 
-def _resized(pixels: Pixels, process_size: int) -> Pixels:
-    """The released script's rule (spec C3): at least ``process_size``, then down to a multiple."""
-    height, width = pixels.shape[:2]
-    short, long = min(height, width), max(height, width)
-    if short < process_size:
-        long = int(process_size * long / short)
-        size = (process_size, long) if width <= height else (long, process_size)
-        pixels = resize(pixels, size, Image.Resampling.BILINEAR)
-        width, height = size
-    width, height = (side // MULTIPLE_PX * MULTIPLE_PX for side in (width, height))
-    return resize(pixels, (width, height), Image.Resampling.BICUBIC)
+class _Alpha:
+    """A photo's transparency as a picture."""
 
+    def __init__(self, source: PhotoSource) -> None:
+        self.width, self.height = source.info.size
+        self._source = source
 
-def _filled(photo: Photo) -> Pixels:
-    """Pixels whose colours under full transparency, which would bleed into edges, are the nearest visible ones."""
-    if photo.alpha is None or not (hidden := photo.alpha == 0).any() or hidden.all():
-        return photo.pixels
-    rows, columns = distance_transform_edt(hidden, return_distances=False, return_indices=True)
-    return photo.pixels[rows, columns]
-
-
-def resize(pixels: Pixels, size: tuple[int, int], filter_: Image.Resampling) -> Pixels:
-    """(H, W, 3) or (H, W) pixels at ``size`` (width, height); Pillow's filters widen when they shrink."""
-    if pixels.shape[1::-1] == size:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize(size, filter_))
-
-
-def to_image_01(pixels: Pixels) -> Tensor:
-    """(H, W, 3) pixels to (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous()
-
-
-def to_pixels(image_01: Tensor) -> Pixels:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) pixels, clamped and rounded."""
-    return (image_01[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    def read(self, top: int, left: int, height: int, width: int) -> Tensor:
+        alpha = self._source.read(top, left, height, width).alpha
+        assert alpha is not None
+        return torch.from_numpy(np.ascontiguousarray(alpha))[None]

@@ -1,4 +1,8 @@
-"""Colour fixes: the sampled photo keeps its detail and takes its colours from the enlarged input (spec C9)."""
+"""Colour fixes: the sampled photo keeps its detail and takes its colours from the enlarged input (spec C9).
+
+Both work on bands of a picture of any size: one with statistics of the whole picture, the other by looking a little
+beyond the band. So no window has colours of its own.
+"""
 
 # shapes: H W pixels
 
@@ -8,44 +12,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xpsr_cli.settings import ColorFix
-
 WAVELET_LEVELS = 5
+WAVELET_REACH_PX = 2**WAVELET_LEVELS - 1
+"""Pixels around a pixel that the wavelet fix looks at."""
 
 
-def fix_color(photo_01: Tensor, reference_01: Tensor, fix: ColorFix) -> Tensor:
-    """``photo_01`` (1, 3, H, W) with the colours of ``reference_01``, both in [0, 1]; the result is not clamped.
+class Moments:
+    """Mean and variance per channel of all bands added (pooled as in Chan et al. 1979, in float64)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(3, 1, 1, dtype=torch.float64)
+        self._squares = torch.zeros(3, 1, 1, dtype=torch.float64)
+
+    def add(self, band: Tensor) -> None:
+        """(3, h, W) pixels."""
+        variance, mean = torch.var_mean(band.double(), dim=(-2, -1), correction=0, keepdim=True)
+        count, total = band[0].numel(), self.count + band[0].numel()
+        delta = mean - self.mean
+        self._squares += variance * count + delta**2 * (self.count * count / total)
+        self.mean += delta * (count / total)
+        self.count = total
+
+    @property
+    def variance(self) -> Tensor:
+        """(3, 1, 1), with Bessel's correction."""
+        return self._squares / (self.count - 1)
+
+
+def adain(photo: Tensor, moments: Moments, wanted: Moments) -> Tensor:
+    """A band (3, h, W) of a picture with ``moments``, with the ``wanted`` ones (Huang and Belongie, ICCV 2017).
 
     The released script then truncates to 8 bits, which darkens by half a level; round instead.
     """
-    if fix is ColorFix.ADAIN:
-        return adain(photo_01, reference_01)
-    if fix is ColorFix.WAVELET:
-        return wavelet(photo_01, reference_01)
-    return photo_01
-
-
-def adain(photo: Tensor, reference: Tensor) -> Tensor:
-    """Every channel with the mean and deviation it has in the reference (Huang and Belongie, ICCV 2017)."""
-    variance, mean = torch.var_mean(photo.double(), dim=(-2, -1), keepdim=True)
-    wanted_variance, wanted_mean = torch.var_mean(reference.double(), dim=(-2, -1), keepdim=True)
-    scale = ((wanted_variance + 1e-5) / (variance + 1e-5)).sqrt()
-    return photo * scale.float() + (wanted_mean - mean * scale).float()
+    scale = ((wanted.variance + 1e-5) / (moments.variance + 1e-5)).sqrt()
+    return photo * scale.float() + (wanted.mean - moments.mean * scale).float()
 
 
 def wavelet(photo: Tensor, reference: Tensor) -> Tensor:
-    """The fine structure of the photo over the coarse one of the reference, split by an a-trous wavelet transform."""
-    return photo - _coarse(photo) + _coarse(reference)
+    """The fine structure of the photo over the coarse one of the reference, split by an a-trous wavelet transform.
+
+    Both are (3, h, W); edges are repeated, so rows within :data:`WAVELET_REACH_PX` of a cut are not those of the
+    whole picture.
+    """
+    return photo + _coarse(reference - photo)
 
 
 def _coarse(photo: Tensor) -> Tensor:
     """What five [1 2 1] x [1 2 1] / 16 low passes of growing dilation leave."""
     kernel = torch.tensor([0.25, 0.5, 0.25], dtype=photo.dtype, device=photo.device).repeat(3, 1)
+    photo = photo[None]
     for level in range(WAVELET_LEVELS):
         step = 2**level
         photo = F.conv2d(_padded(photo, 0, step), kernel[:, None, None, :], dilation=(1, step), groups=3)
         photo = F.conv2d(_padded(photo, step, 0), kernel[:, None, :, None], dilation=(step, 1), groups=3)
-    return photo
+    return photo[0]
 
 
 def _padded(photo: Tensor, rows: int, columns: int) -> Tensor:

@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
-from torch import Tensor
 
-from xpsr_cli.device import Placement, choose_placement, memory_errors
+from xpsr_cli.device import Fitting, Placement, choose_placement, memory_errors
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.models.loading import Components
-from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
-from xpsr_cli.photos.photo import Photo, Pixels
-from xpsr_cli.progress import Progress, SilentProgress
-from xpsr_cli.sampling.denoiser import Guided, Tiled, XpsrDenoiser, guidance_rows
+from xpsr_cli.photos.photo import PhotoInfo, PhotoSource
+from xpsr_cli.progress import Progress
+from xpsr_cli.sampling.denoiser import CanvasImage, Guided, WindowDenoiser, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.latents import make_codec
-from xpsr_cli.sampling.noise import CanvasNoise
+from xpsr_cli.sampling.noise import CanvasNoise, NoiseSource
 from xpsr_cli.sampling.prompts import PromptEncoder, encode_prompts
 from xpsr_cli.sampling.sampler import sample, start_latents
-from xpsr_cli.sampling.schedulers import make_scheduler
-from xpsr_cli.sampling.tiles import Window, window_grid
-from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, UpscaleSettings
-from xpsr_cli.upscaling.canvas import Canvas, make_canvas, resize, to_pixels
-from xpsr_cli.upscaling.color import fix_color
-
-
-@dataclass(frozen=True)
-class UpscaleResult:
-    """The enlarged photo and how it came about."""
-
-    photo: Photo
-    settings: dict[str, Any]  # every setting as it was used, plain values
-    seed: int
-    windows: int
-    seconds: dict[str, float]  # by stage: prompts, encode, sample, decode, finish
-    zero_latent: bool = False
-
-
-@dataclass
-class _Stages:
-    """Tells the progress which stage runs and keeps how long each took."""
-
-    progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, name: str, total: int = 1) -> Iterator[None]:
-        self.progress.stage(name, total)
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 4)
-        if name != "sample":  # which advances by step
-            self.progress.advance(total)
+from xpsr_cli.sampling.schedulers import Scheduler, make_scheduler
+from xpsr_cli.sampling.tiled import Tiled
+from xpsr_cli.sampling.tiles import Window, block_rows, window_grid
+from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, StartLatent, UpscaleSettings
+from xpsr_cli.upscaling.canvas import Canvas, canvas_size, output_size
+from xpsr_cli.upscaling.enlargement import Enlargement
+from xpsr_cli.upscaling.plan import Plan
+from xpsr_cli.upscaling.stages import Stages
 
 
 class Upscaler:
@@ -78,95 +49,153 @@ class Upscaler:
         """An upscaler on a device; ``auto`` is the best one there is. The components are moved there."""
         return cls(components, choose_placement(str(device), precision))
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Model, weights and machine: work begun with one is only taken up with the same."""
+        return {
+            "model": self.components.name,
+            "weights": self.components.fingerprint,
+            "device": self.placement.device.type,
+            "precision": str(self.placement.dtype),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+
+    def plan(self, info: PhotoInfo, settings: UpscaleSettings) -> Plan:
+        """What enlarging a photo takes; raises as :meth:`upscale` does for photos and settings it refuses."""
+        if min(info.size) < MIN_SIDE_PX:
+            raise PhotoError(
+                f"{info.name} is {info.width} x {info.height} pixels.", f"Each side takes {MIN_SIDE_PX} at least."
+            )
+        preset, cell = settings.resolve(self.components.preset), self.codec.factor  # pixels
+        size = output_size(info.width, info.height, settings.scale)
+        width, height = (side // cell for side in canvas_size(size, preset.sizing))
+        windows = window_grid(height, width, preset.tile_size // cell, preset.tile_overlap // cell)
+        latent_bytes = 2 * 4 * self.codec.channels * height * width
+        in_files = size[0] * size[1] > settings.in_memory_mp * 1e6
+        return Plan(size, (height, width), windows, preset.steps, latent_bytes, in_files)
+
+    @torch.no_grad()
+    def seconds_per_window(self, settings: UpscaleSettings) -> float:
+        """How long one window takes at one step, measured on a grey one after another that warms up."""
+        preset = settings.resolve(self.components.preset)
+        side = preset.tile_size // self.codec.factor
+        window, latents = Window(0, 0, side, side), torch.zeros(1, self.codec.channels, side, side)
+        denoise = self.denoiser(lambda place: torch.full((1, 3, place.h, place.w), 0.5), settings, preset)
+        for _ in range(2):
+            started = time.perf_counter()
+            denoise(latents, 999, window)
+        return time.perf_counter() - started
+
     @torch.no_grad()
     def upscale(
         self,
-        photo: Photo,
+        source: PhotoSource,
         settings: UpscaleSettings | None = None,
         progress: Progress | None = None,
         *,
+        work_folder: Path | None = None,
         zero_latent: bool = False,
-    ) -> UpscaleResult:
-        """``photo`` enlarged by ``settings.scale``.
+    ) -> Enlargement:
+        """The photo of ``source`` enlarged by ``settings.scale``: its latents now, its pixels as they are asked for.
 
-        ``zero_latent`` decodes a latent of zeros instead of the sampled one, which shows what sampling adds; only
+        With a ``work_folder``, the latents of a large photo (``settings.in_memory_mp``) lie in files there; called
+        again after an interruption, with the same photo, settings and :attr:`identity`, the work goes on where it
+        was. ``zero_latent`` decodes a latent of zeros instead of the sampled one, which shows what sampling adds; only
         models whose latents are residuals have such a thing.
 
         Raises:
-            PhotoError: the photo is too small.
+            PhotoError: the photo is too small or damaged, or the work folder's disk is full.
             UsageError: a setting that this model cannot follow.
             OutOfMemoryError: the device's memory does not suffice.
         """
         settings = settings or UpscaleSettings()
         preset = settings.resolve(self.components.preset)
-        self._check(photo, zero_latent)
-        stages = _Stages(progress or SilentProgress())
+        plan = self.plan(source.info, settings)
+        canvas = Canvas(source, settings.scale, preset.sizing)
+        stages = Stages(progress)
+        latents = LatentCanvas(self.codec.channels, *plan.cells, work_folder if plan.in_files else None)
+        if zero_latent:
+            self._check_zero_latent()
+        else:
+            scheduler = make_scheduler(preset.scheduler, self.components.scheduler_config, preset.steps)
+            noise = CanvasNoise(settings.seed, self.codec.channels)
+            with memory_errors(*_doing(source.info, settings)):
+                with stages("prompts", 1):
+                    denoiser = self.denoiser(canvas.image, settings, preset)
+                    stages.progress.advance()
+                if latents.step < 0:
+                    self._start(latents, canvas, preset, scheduler, noise, stages)
+                with stages("sample", plan.work):
+                    stages.progress.advance(_done(latents, plan))
+                    tiled = Tiled(
+                        denoiser,
+                        plan.windows,
+                        at_a_time=settings.tile_batch or Fitting(self.placement.device),
+                        progress=stages.progress,
+                    )
+                    sample(tiled, latents, scheduler, noise)
+        with memory_errors(*_doing(source.info, settings)):
+            decode = self.codec.decoder(latents.read, canvas.image, *plan.cells)
+        used = _plain({**asdict(settings), **asdict(preset)})
+        return Enlargement(source.info, canvas, plan, decode, self.codec.block, stages, used)
 
-        doing = f"{photo.name} ({photo.width} x {photo.height} pixels) at scale {settings.scale:g}"
-        with memory_errors(doing, "Try a smaller --tile-size, --tile-batch 1 or a smaller --scale."):
-            canvas = make_canvas(photo, settings.scale, preset.sizing)
-            image_01 = canvas.image_01
-            windows = self._windows(canvas, preset)
-            with stages("prompts"):
-                negative, positive = encode_prompts(self.prompts, settings.prompt, settings.low_prompt, preset)
-            with stages("encode"):
-                mean, deviation = self.codec.encode(image_01)
+    def denoiser(self, image: CanvasImage, settings: UpscaleSettings, preset: SamplingPreset) -> WindowDenoiser:
+        """The networks with prompts and guidance: what a window of latents goes through at every step."""
+        negative, positive = encode_prompts(self.prompts, settings.prompt, settings.low_prompt, preset)
+        networks = XpsrDenoiser(
+            self.components.unet,
+            self.components.controlnet,
+            guidance_rows(preset.guidance_scale, negative, positive),
+            image,
+            self.placement,
+            conditioning_scale=preset.conditioning_scale,
+        )
+        return Guided(networks, preset.guidance_scale)
 
-            latents = torch.zeros_like(mean)
-            if not zero_latent:
-                scheduler = make_scheduler(preset.scheduler, self.components.scheduler_config, preset.steps)
-                noise = CanvasNoise(settings.seed, *mean.shape[1:])
-                networks = XpsrDenoiser(
-                    self.components.unet,
-                    self.components.controlnet,
-                    guidance_rows(preset.guidance_scale, negative, positive),
-                    image_01,
-                    self.placement,
-                    conditioning_scale=preset.conditioning_scale,
-                )
-                denoiser = Tiled(Guided(networks, preset.guidance_scale), windows, at_a_time=settings.tile_batch or 1)
-                start = start_latents(preset, scheduler, noise, mean, deviation)
-                with stages("sample", preset.steps):
-                    latents = sample(denoiser, start, scheduler, noise, progress=stages.progress)
+    def _start(
+        self,
+        latents: LatentCanvas,
+        canvas: Canvas,
+        preset: SamplingPreset,
+        scheduler: Scheduler,
+        noise: NoiseSource,
+        stages: Stages,
+    ) -> None:
+        """Write what sampling starts from, in bands of blocks."""
+        _, height, width = latents.shape
+        rows = block_rows(height, width, self.codec.block)
+        with stages("encode", len(rows)):
+            encode = None if preset.start is StartLatent.NOISE else self.codec.encoder(canvas.image, height, width)
+            for row in rows:
+                blocks = [
+                    start_latents(preset, scheduler, noise, block, *(encode(block) if encode else (None, None)))
+                    for block in row
+                ]
+                latents.write(Window(row[0].y, 0, row[0].h, width), torch.cat(blocks, dim=3))
+                stages.progress.advance()
+            latents.turn()
 
-            with stages("decode"):
-                decoded_01 = self.codec.decode(latents, image_01)
-            with stages("finish"):
-                enlarged = self._finish(photo, canvas, decoded_01, preset)
-
-        used = _plain({**asdict(settings), **asdict(preset), "tile_batch": settings.tile_batch or 1})
-        return UpscaleResult(enlarged, used, settings.seed, len(windows), stages.seconds, zero_latent)
-
-    def _check(self, photo: Photo, zero_latent: bool) -> None:
-        if min(photo.size) < MIN_SIDE_PX:
-            raise PhotoError(
-                f"{photo.name} is {photo.width} x {photo.height} pixels.", f"Each side takes {MIN_SIDE_PX} at least."
-            )
-        if zero_latent and not isinstance(self.components.vae, ResidualAutoencoder):
+    def _check_zero_latent(self) -> None:
+        if not self.codec.residual:
             raise UsageError(
                 f"A zero latent means nothing to {self.components.name}: its latents are not residuals.",
                 "Use it with a model such as xpsr-mini.",
             )
 
-    def _windows(self, canvas: Canvas, preset: SamplingPreset) -> list[Window]:
-        cell = self.codec.factor  # pixels
-        height, width = (side // cell for side in canvas.pixels.shape[:2])
-        return window_grid(height, width, preset.tile_size // cell, preset.tile_overlap // cell)
 
-    @staticmethod
-    def _finish(photo: Photo, canvas: Canvas, decoded_01: Tensor, preset: SamplingPreset) -> Photo:
-        """Colours of the input, exactly the size asked for, and everything the photo carries besides its pixels."""
-        visible = canvas.visible(decoded_01)
-        fixed_01 = fix_color(visible, canvas.visible(canvas.image_01), preset.color_fix)
-        pixels = canvas.fit(to_pixels(fixed_01))
-        alpha = None if photo.alpha is None else resize(photo.alpha, canvas.size, Image.Resampling.BICUBIC)
-        return photo.with_pixels(_grey(pixels) if photo.grey else pixels, alpha)
+def _doing(info: PhotoInfo, settings: UpscaleSettings) -> tuple[str, str]:
+    """What is being done, and what may help, when the memory does not suffice."""
+    return (
+        f"{info.name} ({info.width} x {info.height} pixels) at scale {settings.scale:g}",
+        "Try a smaller --tile-size, --tile-batch 1 or a smaller --scale.",
+    )
 
 
-def _grey(pixels: Pixels) -> Pixels:
-    """Three equal channels, their mean, for a photo that held no colour."""
-    grey = pixels.mean(axis=2, keepdims=True).round().astype(pixels.dtype)
-    return grey.repeat(3, axis=2)
+def _done(latents: LatentCanvas, plan: Plan) -> int:
+    """Windows that an interrupted run has evaluated already."""
+    rows = len({window.y for window in plan.windows})
+    return len(plan.windows) * latents.step + len(plan.windows) // rows * latents.band
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,195 @@
+"""The latents of a whole picture, the only thing of its size: in memory, or in files that outlive an interruption."""
+
+# shapes: c latent channels, H W canvas and h w window latent cells
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xpsr_cli.errors import PhotoError
+from xpsr_cli.sampling.tiled import Band
+from xpsr_cli.sampling.tiles import Window
+
+History = dict[str, Any]
+"""What a scheduler remembers from step to step, as plain values and tensors."""
+
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError)
+
+
+class LatentCanvas:
+    """Latents (1, c, H, W) float32 before and after the step that is being made, written band by band.
+
+    ``step`` counts the steps done; -1 is before the start latents are there. ``band`` counts the bands done of the
+    next one and ``unfinished`` is what the last of them left (see :class:`xpsr_cli.sampling.tiled.Band`).
+
+    With a ``folder`` everything lies in files there, and a canvas made anew in the same folder goes on where the last
+    one was stopped, however it was: the file that says how far the work has come is replaced in one move, and only
+    once everything it speaks of is written.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, folder: Path | None = None) -> None:
+        self.shape = channels, height, width
+        self.folder = folder
+        self.step, self.band = -1, 0
+        self.unfinished: Tensor | None = None
+        self._generations: list[_Rows]
+        self._histories: dict[str, History] = {}
+        if folder is None:
+            self._generations = [_MemoryRows(self.shape) for _ in range(2)]
+        else:
+            self._generations = [_FileRows(self.shape, folder / f"latents-{i}") for i in range(2)]
+            self._go_on(folder)
+
+    def read(self, window: Window) -> Tensor:
+        """The latents under a window as the last finished step left them, (1, c, h, w)."""
+        return self._generations[self.step % 2].read(window)
+
+    def write(self, place: Window, latents: Tensor) -> None:
+        """Rows of the canvas, (1, c, h, W), as the step being made leaves them."""
+        self._generations[(self.step + 1) % 2].write(place, latents)
+
+    def history(self, number: int) -> History | None:
+        """What the scheduler remembered of band ``number`` after the last finished step."""
+        return self._load(self._history_name(number, self.step - 1))
+
+    def keep(self, band: Band, history: History | None) -> None:
+        """``band`` is written; after an interruption the work goes on behind it."""
+        if history:
+            self._save(self._history_name(band.number, self.step), history)
+        self.band, self.unfinished = band.number + 1, band.unfinished.clone()
+        self._save(self._unfinished_name(), {"rows": self.unfinished})
+        self._mark()
+
+    def turn(self) -> None:
+        """The step is made (or the start latents are there): they are what is read from now on."""
+        self.step, self.band, self.unfinished = self.step + 1, 0, None
+        self._mark()
+
+    def _history_name(self, number: int, step: int) -> str:
+        return f"history-{number}-{step % 2}"
+
+    def _unfinished_name(self) -> str:
+        return f"unfinished-{self.band % 2}"  # the one before is good until the mark has moved on
+
+    def _save(self, name: str, values: dict[str, Any]) -> None:
+        if self.folder is None:
+            if not name.startswith("unfinished"):
+                self._histories[name] = values
+            return
+        with _disk_errors(self.folder), (self.folder / f"{name}.pt").open("wb") as file:
+            torch.save(values, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        if self.folder is None:
+            return self._histories.get(name)
+        path = self.folder / f"{name}.pt"
+        return torch.load(path, weights_only=True) if path.exists() else None
+
+    def _mark(self) -> None:
+        if self.folder is None:
+            return
+        with _disk_errors(self.folder):
+            for rows in self._generations:
+                rows.sync()
+            temporary = self.folder / "position.new"
+            with temporary.open("w", encoding="ascii") as file:
+                json.dump({"step": self.step, "band": self.band, "shape": self.shape}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / "position.json")
+
+    def _go_on(self, folder: Path) -> None:
+        """Take up the position that the folder tells; one that makes no sense is the beginning."""
+        try:
+            position = json.loads((folder / "position.json").read_text(encoding="ascii"))
+            if tuple(position["shape"]) != self.shape:
+                return
+            self.step, self.band = int(position["step"]), int(position["band"])
+            if self.band:
+                self.unfinished = torch.load(folder / f"{self._unfinished_name()}.pt", weights_only=True)["rows"]
+        except _DAMAGED:
+            self.step, self.band, self.unfinished = -1, 0, None
+
+
+class _MemoryRows:
+    """A canvas as a tensor."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._values = torch.zeros(1, *shape)
+
+    def read(self, window: Window) -> Tensor:
+        return window.crop(self._values)
+
+    def write(self, place: Window, latents: Tensor) -> None:
+        place.crop(self._values).copy_(latents)
+
+    def sync(self) -> None:
+        """Nothing is written."""
+
+
+class _FileRows:
+    """A canvas as a file of rows, each (c, W).
+
+    It is read through a map that lasts for one window, so that it does not count as memory in use, and written
+    without one, so that a full disk is an error and not the end of the process.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], path: Path) -> None:
+        self._channels, self._height, self._width = shape
+        self._row_bytes = self._channels * self._width * 4
+        with _disk_errors(path.parent):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            os.truncate(path, self._height * self._row_bytes)
+        self._path = path
+
+    def read(self, window: Window) -> Tensor:
+        shape = (self._height, self._channels, self._width)
+        rows = np.memmap(self._path, np.float32, "r", shape=shape)
+        there = rows[window.y : window.y + window.h, :, window.x : window.x + window.w]
+        return torch.from_numpy(np.ascontiguousarray(there.transpose(1, 0, 2)))[None]
+
+    def write(self, place: Window, latents: Tensor) -> None:
+        data = memoryview(latents[0].transpose(0, 1).contiguous().numpy().data).cast("B")
+        with _disk_errors(self._path.parent):
+            os.lseek(self._file, place.y * self._row_bytes, os.SEEK_SET)
+            while data:
+                data = data[os.write(self._file, data) :]
+
+    def sync(self) -> None:
+        os.fsync(self._file)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+
+_Rows = _MemoryRows | _FileRows
+
+
+class _disk_errors:  # noqa: N801 - reads as a statement
+    """Turns what the disk refuses inside the block into a :class:`PhotoError`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, OSError | RuntimeError):
+            return
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).partition("\n")[0]
+        hint = "Make room on the disk, or name another folder with --work-dir." if full else "Check the folder."
+        raise PhotoError(f"The work in {self.folder} could not be kept: {reason.rstrip('.')}.", hint) from error
