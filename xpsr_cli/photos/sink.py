@@ -1,124 +1,212 @@
-"""Writing photos: what a format cannot hold is said before the work, and a file is whole or absent."""
+"""Writing photos: what a format cannot hold is said before the work, and pixels go from bands into the file."""
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import numpy as np
-from PIL import Image, PngImagePlugin
+from typing import BinaryIO
 
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.photos import formats
 from xpsr_cli.photos.formats import PhotoFormat, format_of_output, reason
-from xpsr_cli.photos.metadata import Metadata
-from xpsr_cli.photos.photo import Photo
-from xpsr_cli.photos.tiff import write_tiff
+from xpsr_cli.photos.jpeg_writer import write_jpeg
+from xpsr_cli.photos.photo import Depth, Photo, PhotoInfo, Region, Samples
+from xpsr_cli.photos.png_writer import write_png
+from xpsr_cli.photos.samples import GROUP_ROWS, file_rows
+from xpsr_cli.photos.tiff_writer import write_tiff
+from xpsr_cli.photos.webp_writer import write_webp
+from xpsr_cli.photos.whole_file import whole_or_absent
+from xpsr_cli.settings import Bits, Compression, OutputOptions
 
 JPEG_QUALITY = 95
 """Quality of a JPEG when none is named; colour is never subsampled (4:4:4)."""
 _LOSSY = (formats.JPEG, formats.WEBP)
+_COMPRESSIONS: dict[PhotoFormat, tuple[Compression, ...]] = {
+    formats.PNG: (Compression.NONE, Compression.DEFLATE),
+    formats.TIFF: tuple(Compression),
+}
+_NAMED_DEPTHS = {Bits.EIGHT: Depth.U8, Bits.SIXTEEN: Depth.U16}
+
+
+def result_info(info: PhotoInfo, size: tuple[int, int], path: str | Path, options: OutputOptions) -> PhotoInfo:
+    """What will be written to ``path`` when the photo ``info`` becomes ``size``, ``(width, height)`` in pixels.
+
+    The depth is that of ``options.bits``; ``auto`` is the photo's own, and where the format does not hold that, a
+    :class:`PhotoError` names those which do: nothing is lost that was not agreed to. Grey becomes RGB in WebP, and
+    JPEG has no alpha (:func:`check_output` refuses transparency). Without ``options.metadata`` only the colour
+    profile stays.
+    """
+    path = Path(path)
+    photo_format = format_of_output(path)
+    return replace(
+        info,
+        width=size[0],
+        height=size[1],
+        depth=_depth(path, photo_format, info.depth, options.bits),
+        grey=info.grey and photo_format.holds_grey,
+        alpha=info.alpha and photo_format.holds_alpha,
+        metadata=info.metadata if options.metadata else info.metadata.only_profile(),
+    )
 
 
 def check_output(
     path: str | Path,
-    size: tuple[int, int],
-    photo: Photo,
+    info: PhotoInfo,
+    options: OutputOptions,
     *,
-    quality: int | None = None,
+    transparent: bool,
+    source_path: Path | None = None,
     allow_input: bool = False,
 ) -> None:
-    """Raise, before any work, what would keep :func:`write_photo` from writing ``photo`` at ``size`` to ``path``.
+    """Raise, before any work, what would keep :func:`write_bands` from writing ``info`` to ``path``.
 
-    ``size`` is ``(width, height)`` of the result in pixels; ``photo`` is the input (its transparency, metadata and
-    ``path`` count). A result over the input file is refused unless ``allow_input``. :class:`PhotoError` names the
-    formats that can hold what this one cannot; :class:`UsageError` is for ``quality`` and for the input itself.
+    ``info`` is that of :func:`result_info`; ``transparent`` says whether any pixel is less than opaque. A result over
+    ``source_path``, the input, is refused unless ``allow_input``. :class:`PhotoError` names the formats that can hold
+    what this one cannot; :class:`UsageError` is for ``options`` and for the input itself.
     """
     path = Path(path)
     photo_format = format_of_output(path)
-    _check_quality(photo_format, quality)
-    _check_holds(photo_format, path, size, photo)
-    _check_place(path, photo, allow_input)
+    _check_options(path, photo_format, options)
+    _prepared(path, photo_format, info, transparent)
+    _check_place(path, None if allow_input else source_path)
 
 
-def write_photo(photo: Photo, path: str | Path, *, quality: int | None = None) -> None:
-    """Write the photo in the format that the extension of ``path`` names, whole or not at all.
+def write_bands(
+    bands: Iterable[Region],
+    info: PhotoInfo,
+    path: str | Path,
+    options: OutputOptions,
+    *,
+    temporary: Path | None = None,
+) -> None:
+    """Write a picture in the format that the extension of ``path`` names, whole or not at all.
 
-    PNG and TIFF (deflate) are lossless. WebP is lossless too unless a ``quality`` (1 to 100) is named, which makes it
-    lossy. JPEG takes ``quality`` 95 by default and is never subsampled. The colour profile goes in byte for byte;
-    EXIF, XMP and resolution with the size tags corrected. Grey photos are written grey where the format can.
+    ``bands`` are full-width regions from top to bottom; their heights change neither the bytes of the file nor, as
+    long as each is small, the memory it takes (WebP alone holds the picture). ``info`` is that of
+    :func:`result_info`. PNG and TIFF are lossless; WebP is too unless a quality is named; JPEG takes 95 by default
+    and is never subsampled. Metadata go in with the tags of the size corrected, the colour profile byte for byte.
 
-    An existing file is replaced in one step. Raises :class:`PhotoError`, and :class:`UsageError` for ``quality``.
+    An existing file is replaced in one step, and a link stays a link. Until then the file is ``temporary``, on the
+    same disk, or a hidden one beside ``path``. Raises :class:`PhotoError`, :class:`UsageError` for ``options``, and
+    what ``bands`` raises as it is.
     """
-    path = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
+    path = Path(os.path.realpath(path))
     photo_format = format_of_output(path)
-    _check_quality(photo_format, quality)
-    _check_holds(photo_format, path, photo.size, photo)
-    metadata = photo.metadata.for_size(*photo.size)
-    with _whole_or_absent(path) as stream:
-        if photo_format is formats.TIFF:
-            write_tiff(_channels(photo, photo_format), metadata, stream)
-        else:
-            _write_with_pillow(photo, metadata, photo_format, quality, stream)
+    _check_options(path, photo_format, options)
+    info = _prepared(path, photo_format, info, transparent=info.alpha)
+    write = _writer(photo_format, options)
+    with _failures_as_they_are(file_rows(bands, info)) as rows, whole_or_absent(path, temporary) as stream:
+        write(rows, info, stream)
 
 
-def _check_quality(photo_format: PhotoFormat, quality: int | None) -> None:
-    if quality is None:
-        return
-    if photo_format not in _LOSSY:
-        raise UsageError(f"quality is {quality}, but {photo_format.name} is lossless.", "Leave it out, or write .jpg.")
-    if not 1 <= quality <= 100:
-        raise UsageError(f"quality is {quality}, allowed is 1 to 100.", f"Try {JPEG_QUALITY}.")
+def write_photo(
+    photo: Photo, path: str | Path, options: OutputOptions | None = None, *, quality: int | None = None
+) -> None:
+    """Write a photo that is in memory; ``quality`` is short for options with it. See :func:`write_bands`."""
+    options = options or OutputOptions()
+    if quality is not None:
+        options = replace(options, quality=quality)
+    info = result_info(photo.info, photo.size, path, options)
+    if not info.alpha:
+        _prepared(Path(path), format_of_output(Path(path)), info, photo.transparent())
+    tops = range(0, photo.height, GROUP_ROWS)
+    write_bands((photo.read(top, 0, GROUP_ROWS, photo.width) for top in tops), info, path, options)
 
 
-def _check_holds(photo_format: PhotoFormat, path: Path, size: tuple[int, int], photo: Photo) -> None:
-    metadata = photo.metadata
-    limits = (
-        (
-            max(size) > photo_format.max_side_px,
-            f"sides above {photo_format.max_side_px} pixels, and this would be {size[0]} x {size[1]}",
-            [f for f in formats.FORMATS if max(size) <= f.max_side_px],
-        ),
-        (
-            not photo_format.holds_alpha and photo.transparent(),
-            "the transparency of this photo",
-            [f for f in formats.FORMATS if f.holds_alpha],
-        ),
-        (
-            not photo_format.holds_grey and photo.grey and metadata.grey_profile,
-            "a grey photo with its grey colour profile",
-            [f for f in formats.FORMATS if f.holds_grey],
-        ),
-        (
-            _exceeds(metadata.exif, photo_format.max_exif_bytes) or _exceeds(metadata.xmp, photo_format.max_xmp_bytes),
-            "as much EXIF or XMP as this photo has",
-            [f for f in formats.FORMATS if f.max_exif_bytes is None],
-        ),
+def _depth(path: Path, photo_format: PhotoFormat, depth: Depth, bits: Bits) -> Depth:
+    """The depth that is written; :class:`PhotoError` where that would lose what nobody agreed to lose."""
+    wanted = _NAMED_DEPTHS.get(bits, depth)
+    if _holds_depth(photo_format, wanted):
+        return wanted
+    others = [f for f in formats.FORMATS if _holds_depth(f, wanted)]
+    if bits is not Bits.AUTO:
+        raise UsageError(
+            f"bits is {bits.value}, but {photo_format.name} holds {photo_format.max_bits} bits per channel, so {path} "
+            "cannot be written.",
+            f"Use {_names(others)}, or leave it out.",
+        )
+    has = "32-bit float" if depth is Depth.FLOAT else f"{depth.value}-bit"
+    raise PhotoError(
+        f"{path} cannot be written: the photo has {has} channels, and {photo_format.name} holds "
+        f"{photo_format.max_bits} bits at most.",
+        f"Use {_names(others)}, or agree to the loss with --bits {photo_format.max_bits}.",
     )
-    for beyond, what, others in limits:
-        if beyond:
-            names = " or ".join(f"{f.name} ({f.extensions[0]})" for f in others)
-            raise PhotoError(f"{path} cannot be written: {photo_format.name} cannot hold {what}.", f"Use {names}.")
 
 
-def _exceeds(data: bytes | None, limit: int | None) -> bool:
-    return data is not None and limit is not None and len(data) > limit
+def _holds_depth(photo_format: PhotoFormat, depth: Depth) -> bool:
+    if depth is Depth.FLOAT:
+        return photo_format is formats.TIFF
+    return 8 * depth.dtype.itemsize <= photo_format.max_bits
 
 
-def _check_place(path: Path, photo: Photo, allow_input: bool) -> None:
+def _check_options(path: Path, photo_format: PhotoFormat, options: OutputOptions) -> None:
+    if options.quality is not None and photo_format not in _LOSSY:
+        raise UsageError(
+            f"quality is {options.quality}, but {photo_format.name} ({path}) is lossless.",
+            "Leave it out, or write .jpg.",
+        )
+    known = _COMPRESSIONS.get(photo_format, ())
+    if options.compression is not None and options.compression not in known:
+        words = " and ".join(word.value for word in known) or "no choice of it"
+        raise UsageError(
+            f"compression is {options.compression.value}, but {photo_format.name} ({path}) has {words}.",
+            "Leave it out, or write .tif.",
+        )
+
+
+def _prepared(path: Path, photo_format: PhotoFormat, info: PhotoInfo, transparent: bool) -> PhotoInfo:
+    """The picture with the metadata of its file; :class:`PhotoError` where the format cannot hold all of it."""
+    try:
+        info = replace(info, metadata=info.metadata.for_output(photo_format, *info.size, grey=info.grey))
+    except PhotoError as error:
+        raise PhotoError(f"{path} cannot be written: {error.message}", error.hint) from error
+    beyond = _beyond(photo_format, info, transparent)
+    if beyond is not None:
+        others = [f for f in formats.FORMATS if _beyond(f, info, transparent) is None]
+        message = f"{path} cannot be written: {photo_format.name} cannot hold {beyond}."
+        raise PhotoError(message, f"Use {_names(others)}.")
+    return info
+
+
+def _beyond(photo_format: PhotoFormat, info: PhotoInfo, transparent: bool) -> str | None:
+    """The first thing about a picture that a format cannot hold."""
+    metadata = info.metadata
+    sizes = (
+        ("EXIF", metadata.exif, photo_format.max_exif_bytes),
+        ("XMP", metadata.xmp, photo_format.max_xmp_bytes),
+        ("IPTC", metadata.iptc, photo_format.max_iptc_bytes),
+    )
+    if max(info.size) > photo_format.max_side_px:
+        return f"sides above {photo_format.max_side_px} pixels, and this would be {info.width} x {info.height}"
+    if transparent and not photo_format.holds_alpha:
+        return "the transparency of this photo"
+    if info.cmyk and not photo_format.holds_cmyk:
+        return "the inks (CMYK) of this photo"
+    if metadata.grey_profile and not photo_format.holds_grey:
+        return "a grey photo with its grey colour profile"
+    for name, data, limit in sizes:
+        if data is not None and limit is not None and len(data) > limit:
+            return f"as much {name} as this photo has ({len(data)} bytes)"
+    return None
+
+
+def _names(photo_formats: Iterable[PhotoFormat]) -> str:
+    return " or ".join(f"{photo_format.name} ({photo_format.extensions[0]})" for photo_format in photo_formats)
+
+
+def _check_place(path: Path, source_path: Path | None) -> None:
     try:
         folder = Path(os.path.realpath(path)).parent
         if path.is_dir():
             raise PhotoError(f"{path} is a folder, so no photo can be written to it.", "Name a file in it.")
         if path.exists() and not path.is_file():
             raise PhotoError(f"{path} is no regular file, so no photo can be written to it.", "Name a file.")
-        if not allow_input and photo.path is not None and path.exists() and path.samefile(photo.path):
+        if source_path is not None and path.exists() and path.samefile(source_path):
             raise UsageError(f"{path} is the input itself and would be overwritten.", "Name another output.")
         if not folder.is_dir():
             raise PhotoError(f"{path} cannot be written: there is no folder {folder}.", "Make the folder first.")
@@ -128,73 +216,35 @@ def _check_place(path: Path, photo: Photo, allow_input: bool) -> None:
         raise PhotoError(f"{path} cannot be written: {reason(error)}.", "Choose a folder you may write to.") from error
 
 
-@contextmanager
-def _whole_or_absent(path: Path) -> Iterator[BinaryIO]:
-    """A file that stands at ``path`` once the block is done, and of which nothing is left when it fails."""
-    temporary = path.parent / f".xpsr-{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("x+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except (PhotoError, MemoryError):
-        raise
-    except Exception as error:  # encoders raise anything
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "Make room on the disk." if full else "Check the folder, or write another format."
-        raise PhotoError(f"{path} could not be written: {reason(error)}.", hint) from error
-    finally:
-        with suppress(OSError):  # already gone after the replacement
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where the system lets a folder be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _write_with_pillow(
-    photo: Photo, metadata: Metadata, photo_format: PhotoFormat, quality: int | None, stream: BinaryIO
-) -> None:
-    options: dict[str, Any] = {
-        "icc_profile": metadata.icc,
-        "exif": metadata.exif and b"Exif\0\0" + metadata.exif,
-        "dpi": metadata.dpi,
-    }
+def _writer(
+    photo_format: PhotoFormat, options: OutputOptions
+) -> Callable[[Iterable[Samples], PhotoInfo, BinaryIO], None]:
+    compression = options.compression or Compression.DEFLATE
     if photo_format is formats.PNG:
-        if metadata.xmp is not None:
-            options["pnginfo"] = PngImagePlugin.PngInfo()
-            options["pnginfo"].add(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-    elif photo_format is formats.JPEG:
-        options |= {"xmp": metadata.xmp, "quality": quality or JPEG_QUALITY, "subsampling": 0}
-        options["dpi"] = metadata.dpi and tuple(min(max(round(value), 1), 65535) for value in metadata.dpi)
-    else:
-        options |= {"xmp": metadata.xmp, "lossless": quality is None, "exact": True}
-        options |= {"quality": quality} if quality is not None else {}
-    given = {name: value for name, value in options.items() if value is not None}
-    image = Image.fromarray(_channels(photo, photo_format))
-    image.save(cast("BinaryIO", _WithoutDescriptor(stream)), photo_format.name, **given)
+        return partial(write_png, compress=compression is not Compression.NONE)
+    if photo_format is formats.JPEG:
+        return partial(write_jpeg, quality=options.quality or JPEG_QUALITY)
+    if photo_format is formats.WEBP:
+        return partial(write_webp, quality=options.quality)
+    return partial(write_tiff, compression=compression)
 
 
-class _WithoutDescriptor:
-    """A file that hides its descriptor, to which Pillow would write without noticing that a full disk took a part."""
+@contextmanager
+def _failures_as_they_are(rows: Iterator[Samples]) -> Iterator[Iterator[Samples]]:
+    """The rows; what they raise comes out of the block as it is, whatever the block made of it."""
+    raised: list[Exception] = []
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.write = stream.write
-        self.flush = stream.flush
+    def guarded() -> Iterator[Samples]:
+        try:
+            yield from rows
+        except Exception as error:
+            raised.append(error)
+            raise
 
-
-def _channels(photo: Photo, photo_format: PhotoFormat) -> np.ndarray:
-    """The pixels as the file holds them: (H, W) grey, (H, W, 2) with alpha, (H, W, 3) or (H, W, 4) in colour."""
-    grey = photo.grey and photo_format.holds_grey
-    alpha = photo.alpha if photo_format.holds_alpha else None  # only an opaque one ever gets lost here
-    # Pillow's weights add up to one exactly, so three equal channels give that same value.
-    colour = np.asarray(Image.fromarray(photo.pixels).convert("L")) if grey else photo.pixels
-    return colour if alpha is None else np.dstack([colour, alpha])
+    try:
+        yield guarded()
+    except PhotoError:
+        if not raised:
+            raise
+    if raised:
+        raise raised[0]
