@@ -23,7 +23,7 @@ from xpsr_cli.photos.metadata import Metadata
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.photos.sink import check_output, result_info, write_photo
 from xpsr_cli.photos.source import read_photo
-from xpsr_cli.settings import OutputOptions
+from xpsr_cli.settings import Compression, OutputOptions
 
 LOSSLESS = (".png", ".webp", ".tif", ".tiff")
 
@@ -207,6 +207,15 @@ def test_no_room_leaves_the_old_file_and_nothing_else(tmp_path, photo, extension
         write_photo(photo, path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("compression", [None, Compression.NONE])
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+def test_no_room_in_the_middle_of_a_picture_is_noticed(tmp_path, extension, compression):
+    noise = np.random.default_rng(0).integers(0, 65536, (500, 600, 3), dtype=np.uint16)
+    with files_limited_to(1_000_000), refusal(PhotoError, "could not be written", "File too large"):
+        write_photo(Photo(noise), tmp_path / f"a{extension}", OutputOptions(compression=compression))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError("odd")])
