@@ -57,7 +57,7 @@ def run(folder, name, model):
 
 @pytest.mark.parametrize("name", list(SchedulerName))
 def test_files_hold_the_same_as_memory(tmp_path, name):
-    assert torch.equal(run(tmp_path, name, Model()), run(None, name, Model()))
+    assert torch.equal(run(tmp_path / "made" / "when needed", name, Model()), run(None, name, Model()))
 
 
 @pytest.mark.parametrize("name", list(SchedulerName))

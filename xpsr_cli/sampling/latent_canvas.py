@@ -46,6 +46,8 @@ class LatentCanvas:
         if folder is None:
             self._generations = [_MemoryRows(self.shape) for _ in range(2)]
         else:
+            with _disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             self._generations = [_FileRows(self.shape, folder / f"latents-{i}") for i in range(2)]
             self._go_on(folder)
 
