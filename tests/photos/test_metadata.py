@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image
-from small_photos import EXTENSIONS, camera_exif
+from small_photos import EXTENSIONS, camera_exif, refusal
 
+from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos import exif as exif_block
+from xpsr_cli.photos import formats
 from xpsr_cli.photos.metadata import Metadata, read_metadata
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.photos.sink import write_photo
 from xpsr_cli.photos.source import read_photo
+from xpsr_cli.photos.xmp import read_texts
 
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" exif:PixelXDimension="40">'
@@ -161,6 +164,15 @@ def test_resolution_is_carried(tmp_path, pixels, extension):
     assert np.allclose(read_photo(tmp_path / f"a{extension}").metadata.dpi, (300, 240), atol=0.01)
 
 
+def test_resolution_goes_through_webp_in_its_xmp(tmp_path, pixels):
+    write_photo(Photo(pixels, metadata=Metadata(dpi=(300.0, 240.0))), tmp_path / "a.webp")
+    again = read_photo(tmp_path / "a.webp")
+    assert again.metadata.dpi == (300.0, 240.0)
+    write_photo(again, tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        assert tiff.pages[0].get_resolution() == (300.0, 240.0)
+
+
 def test_resolution_of_tiff_per_centimetre_and_without_unit(tmp_path, pixels):
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", resolution=(100, 50), resolutionunit="centimeter")
     assert read_photo(tmp_path / "a.tif").metadata.dpi == (254.0, 127.0)
@@ -213,3 +225,70 @@ def test_the_example_photo_has_what_can_be_seen_carried(tmp_path):
     assert "Red panda" in main[0x010E]
     assert camera[0xA002] == 1024
     assert b"sRGB" in read_photo(tmp_path / "out.png").metadata.icc.replace(b"\0", b"")
+
+
+IPTC = b"\x1c\x02\x05\x00\x05T\xc3\xb6ne\x1c\x02\x78\x00\x01x"
+TEXTS = (("Title", "T\u00f6ne"), ("Comment", "two\nlines"), ("Software", "of a camera"))
+
+
+@pytest.mark.parametrize("target", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("source", [".png", ".jpg", ".tif"])
+def test_iptc_goes_between_the_formats_that_hold_it(tmp_path, pixels, source, target):
+    first, second = tmp_path / f"in{source}", tmp_path / f"out{target}"
+    write_photo(Photo(pixels, metadata=Metadata(iptc=IPTC)), first)
+    write_photo(enlarged(read_photo(first)), second)
+    assert read_photo(second).metadata.iptc == IPTC
+
+
+def test_iptc_that_is_among_the_tags_of_an_exif_block(pixels):
+    block = exif_block.upright(camera_exif("II", thumbnail=False))
+    assert exif_block.iptc(block) is None
+    exif = Image.Exif()
+    exif[0x83BB] = IPTC
+    assert read_metadata({"exif": exif.tobytes()})[0].iptc == IPTC
+
+
+def test_iptc_does_not_fit_webp_and_the_sentence_says_where_it_does(pixels):
+    with refusal(PhotoError, "WebP", "IPTC", "PNG (.png) or JPEG (.jpg) or TIFF (.tif)", "--no-metadata"):
+        Metadata(iptc=IPTC).for_output(formats.WEBP, 40, 24)
+    assert Metadata(iptc=IPTC, icc=b"x").only_profile().for_output(formats.WEBP, 40, 24) == Metadata(icc=b"x")
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_texts_are_in_every_format(tmp_path, pixels, extension):
+    write_photo(Photo(pixels, metadata=Metadata(texts=TEXTS)), tmp_path / f"a{extension}")
+    found = read_photo(tmp_path / f"a{extension}").metadata
+    if extension == ".png":
+        assert found.texts == TEXTS
+    elif extension == ".jpg":
+        assert found.texts == (("Comment", "Title: T\u00f6ne"), TEXTS[1], ("Comment", "Software: of a camera"))
+    else:
+        assert found.texts == ()
+        assert b"<dc:title>" in found.xmp
+        assert tuple(read_texts(found.xmp)) == TEXTS[1:]
+
+
+@pytest.mark.parametrize(
+    ("comment", "text"), [(b"plain\0", "plain"), ("T\u00f6ne".encode(), "T\u00f6ne"), (b"T\xf6ne", "T\u00f6ne")]
+)
+def test_comments_of_jpegs_are_texts(comment, text):
+    assert read_metadata({"comment": comment})[0].texts == (("Comment", text),)
+    assert read_metadata({"comment": [comment, b"", b"more"]})[0].texts == (("Comment", text), ("Comment", "more"))
+
+
+def test_texts_that_fit_nowhere_are_refused():
+    with refusal(PhotoError, "JPEG", "texts", "PNG (.png)"):
+        Metadata(texts=(("Comment", "x" * 65534),)).for_output(formats.JPEG, 40, 24)
+    assert Metadata(texts=(("Comment", "x" * 65533),)).for_output(formats.JPEG, 40, 24).texts
+    with refusal(PhotoError, "TIFF", "XMP is damaged", "PNG (.png) or JPEG (.jpg)"):
+        Metadata(xmp=b"<broken", texts=TEXTS).for_output(formats.TIFF, 40, 24)
+
+
+def test_texts_that_travel_in_fields_of_their_own_are_no_texts():
+    kept = [("Comment", "a"), ("Raw profile type iptc", "\niptc\n"), ("XML:com.adobe.xmp", "<x/>"), ("Empty", "")]
+    assert read_metadata({"texts": kept})[0].texts == (("Comment", "a"),)
+
+
+def test_without_metadata_the_values_still_mean_the_same(icc):
+    everything = Metadata(icc, b"e", b"x", b"i", (72.0, 72.0), TEXTS, ((b"gAMA", b"g"),))
+    assert everything.only_profile() == Metadata(icc=icc, png_colour=((b"gAMA", b"g"),))

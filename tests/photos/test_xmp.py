@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from xpsr_cli.photos import xmp
+from xpsr_cli.photos import xmp, xmp_size
 from xpsr_cli.photos.xmp import DIGITAL_SOURCE_TYPE, MANIFEST, TEXTS, Property
 
 TITLE = Property("http://purl.org/dc/elements/1.1/", "dc", "title")
@@ -161,9 +161,50 @@ def test_characters_that_xml_cannot_hold_are_left_out():
 
 
 def test_numbers_are_corrected_in_packets_that_are_no_xml_too():
-    assert xmp.with_size(b'<broken tiff:ImageWidth="3" exif:PixelYDimension="4"', 70, 80) == (
+    assert xmp_size.with_size(b'<broken tiff:ImageWidth="3" exif:PixelYDimension="4"', 70, 80) == (
         b'<broken tiff:ImageWidth="70" exif:PixelYDimension="80"'
     )
-    assert xmp.orientation(b"<tiff:Orientation>6</tiff:Orientation>") == 6
-    assert xmp.orientation(b"<tiff:Orientation>60</tiff:Orientation>") is None
-    assert xmp.orientation(b"<a/>") is None
+    assert xmp_size.orientation(b"<tiff:Orientation>6</tiff:Orientation>") == 6
+    assert xmp_size.orientation(b"<tiff:Orientation>60</tiff:Orientation>") is None
+    assert xmp_size.orientation(b"<a/>") is None
+
+
+def test_a_panorama_stays_the_same_part_of_its_sphere():
+    before = (
+        b'<a GPano:CroppedAreaImageWidthPixels="300" GPano:FullPanoWidthPixels="400" GPano:CroppedAreaLeftPixels="5">'
+        b"<GPano:CroppedAreaImageHeightPixels>100</GPano:CroppedAreaImageHeightPixels>"
+        b'<GPano:FullPanoHeightPixels>200</GPano:FullPanoHeightPixels><b GPano:CroppedAreaTopPixels="33"/></a>'
+    )
+    assert xmp_size.with_size(before, 600, 200) == (
+        b'<a GPano:CroppedAreaImageWidthPixels="600" GPano:FullPanoWidthPixels="800" GPano:CroppedAreaLeftPixels="10">'
+        b"<GPano:CroppedAreaImageHeightPixels>200</GPano:CroppedAreaImageHeightPixels>"
+        b'<GPano:FullPanoHeightPixels>400</GPano:FullPanoHeightPixels><b GPano:CroppedAreaTopPixels="66"/></a>'
+    )
+
+
+@pytest.mark.parametrize(
+    "size",
+    [b'<mwg-rs:AppliedToDimensions stDim:h="%d" stDim:w="%d"/>', b"<stDim:h>%d</stDim:h> <stDim:w>%d</stDim:w>"],
+)
+def test_the_size_that_faces_were_found_in_is_corrected(size):
+    packet = b'<p stDim:w="8"/><mwg-rs:AppliedToDimensions>' + size + b"<mwg-rs:RegionList><stArea:w>7</stArea:w>"
+    assert xmp_size.with_size(packet % (3, 4), 40, 30) == packet % (30, 40)
+
+
+@pytest.mark.parametrize(
+    ("across", "unit", "dpi"),
+    [("3000000/10000", "2", 300), ("100", "3", 254), ("72/1", None, 72), ("1/0", "2", None), ("x", "2", None)],
+)
+def test_resolution_is_read(across, unit, dpi):
+    content = f"<tiff:XResolution>{across}</tiff:XResolution><tiff:YResolution>{across}</tiff:YResolution>"
+    content += f"<tiff:ResolutionUnit>{unit}</tiff:ResolutionUnit>" if unit else ""
+    declared = DECLARED + 'xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
+    found = xmp.resolution(packet(f"<rdf:Description>{content}</rdf:Description>", declared))
+    assert found == (dpi and (dpi, dpi))
+
+
+def test_resolution_is_put_in_and_without_one_there_is_none():
+    made = xmp.with_resolution(packet(), (300.0, 240.5))
+    assert xmp.resolution(made) == (300.0, 240.5)
+    assert xmp.resolution(packet()) is None
+    assert xmp.with_resolution(b"<broken", (72.0, 72.0)) is None

@@ -20,6 +20,7 @@ _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xA002, 0xA003
 _RELATED_WIDTH, _RELATED_HEIGHT = 0x1001, 0x1002
 _SUBJECT_AREA, _SUBJECT_LOCATION = 0x9214, 0xA214  # in pixels of the picture as it was
 _THUMBNAIL, _THUMBNAIL_BYTES = 0x0201, 0x0202
+_IPTC = 0x83BB
 _RESOLUTION = frozenset({0x011A, 0x011B, 0x0128})
 
 # Tags of a TIFF directory that speak of the photograph; all others speak of how that file stores its pixels.
@@ -39,7 +40,6 @@ _ABOUT_THE_PHOTO = frozenset(
         0x4746,  # rating
         0x4749,  # rating in percent
         0x8298,  # copyright
-        0x83BB,  # IPTC
         0x9C9B,  # title, comment, author, keywords, subject as Windows writes them
         0x9C9C,
         0x9C9D,
@@ -67,6 +67,13 @@ def orientation_of(fields: list[Field], layout: Layout) -> int | None:
     """The orientation among the fields of a directory, as :func:`orientation` gives it."""
     values = [value for field in fields if field.tag == _ORIENTATION for value in field.numbers(layout)]
     return values[0] if values and 1 <= values[0] <= 8 else None
+
+
+def iptc(block: bytes) -> bytes | None:
+    """The IPTC records that came into a block with the tags of a TIFF."""
+    stream = io.BytesIO(block)
+    layout, offset = read_header(stream)
+    return next((field.data for field in read_directory(stream, layout, offset)[0] if field.tag == _IPTC), None)
 
 
 def upright(block: bytes) -> bytes:

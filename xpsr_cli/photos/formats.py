@@ -20,6 +20,7 @@ class PhotoFormat:
     holds_grey: bool = True
     holds_cmyk: bool = False
     holds_iptc: bool = True
+    holds_dpi: bool = True
     holds_texts: bool = False  # keywords with texts, or comments
     max_exif_bytes: int | None = None  # None: no limit that a photo reaches
     max_xmp_bytes: int | None = None
@@ -43,7 +44,7 @@ JPEG = PhotoFormat(
     max_iptc_bytes=_SEGMENT - 14 - 12 - 1,  # "Photoshop 3.0\0", the head of a resource, and a byte to make it even
     max_text_bytes=_SEGMENT,
 )
-WEBP = PhotoFormat("WebP", (".webp",), 16383, max_bits=8, holds_grey=False, holds_iptc=False)
+WEBP = PhotoFormat("WebP", (".webp",), 16383, max_bits=8, holds_grey=False, holds_iptc=False, holds_dpi=False)
 TIFF = PhotoFormat("TIFF", (".tif", ".tiff"), 2**31 - 1, holds_cmyk=True)
 AVIF = PhotoFormat("AVIF", (".avif",), 65536, max_bits=12)
 FORMATS = (PNG, JPEG, WEBP, TIFF)

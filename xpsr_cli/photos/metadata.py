@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos import exif as exif_block
-from xpsr_cli.photos import formats
+from xpsr_cli.photos import formats, xmp_size
 from xpsr_cli.photos import xmp as xmp_packet
 from xpsr_cli.photos.formats import FORMATS, PhotoFormat
 from xpsr_cli.photos.iptc import iptc_of, raw_profile
@@ -44,16 +44,16 @@ class Metadata:
         return replace(
             self,
             exif=exif_block.with_size(self.exif, width, height) if self.exif else None,
-            xmp=xmp_packet.with_size(self.xmp, width, height) if self.xmp else None,
+            xmp=xmp_size.with_size(self.xmp, width, height) if self.xmp else None,
         )
 
     def for_output(self, photo_format: PhotoFormat, width: int, height: int, *, grey: bool = False) -> Metadata:
         """What goes into a file of ``photo_format`` with a picture of this size, and only what that format holds.
 
-        Tags that state the size are corrected. Texts go into XMP where the format has no place for them. Colours that
-        a PNG describes without a profile get one; ``grey`` says that the file will have one channel. The manifest of
-        :mod:`xpsr_cli.photos.provenance` leaves an XMP packet that would be too long with it, if it is a text too.
-        :class:`PhotoError` names the formats that hold what this one cannot.
+        Tags that state the size are corrected. Texts and resolution go into XMP where the format has no place for
+        them; the manifest of :mod:`xpsr_cli.photos.provenance` leaves an XMP packet that is too long with it, if it is
+        a text too. Colours that a PNG describes without a profile get one; ``grey`` says that the file will have one
+        channel. :class:`PhotoError` names the formats that hold what this one cannot.
         """
         if self.iptc and not photo_format.holds_iptc:
             _refuse(photo_format, "the IPTC data of this photo", [f for f in FORMATS if f.holds_iptc])
@@ -62,6 +62,8 @@ class Metadata:
             kept = replace(kept, xmp=kept._xmp_with_texts(photo_format), texts=())
         elif any(len(to_comment(text)) > (photo_format.max_text_bytes or math.inf) for text in kept.texts):
             _refuse(photo_format, "texts as long as this photo's", [formats.PNG, formats.TIFF])
+        if kept.dpi is not None and not photo_format.holds_dpi:
+            kept = replace(kept, xmp=xmp_packet.with_resolution(kept.xmp, kept.dpi) or kept.xmp, dpi=None)
         if len(kept.xmp or b"") > (photo_format.max_xmp_bytes or math.inf) and MANIFEST in dict(kept.texts):
             kept = replace(kept, xmp=xmp_packet.with_properties(kept.xmp, {xmp_packet.MANIFEST: None}) or kept.xmp)
         if photo_format is not formats.PNG and self.png_colour:
@@ -106,20 +108,22 @@ def read_metadata(info: Mapping[Any, Any], orientation: int | None = None) -> tu
     ``png_colour`` (pairs of chunk type and data). ``orientation`` is that of a format which keeps it outside of EXIF.
     An EXIF block that makes no sense is left out. As in Pillow, an orientation in XMP counts where EXIF has none.
     """
-    exif, xmp, dpi = _exif_of(info), _xmp_of(info), _dpi_of(info)
+    exif, xmp, iptc = _exif_of(info), _xmp_of(info), iptc_of(info)
+    dpi = _dpi_of(info.get("dpi") or (xmp and xmp_packet.resolution(xmp)))
     if exif is not None:
         try:
             orientation = orientation or exif_block.orientation(exif)
+            iptc = iptc or iptc_of({"iptc": exif_block.iptc(exif)})
             exif = exif_block.upright(exif)
         except exif_block.DAMAGED:
             exif = None
     if xmp is not None:
-        orientation = orientation or xmp_packet.orientation(xmp)
-        xmp = xmp_packet.upright(xmp)
+        orientation = orientation or xmp_size.orientation(xmp)
+        xmp = xmp_size.upright(xmp)
     if dpi is not None and orientation in (5, 6, 7, 8):  # lying on its side: across is down
         dpi = dpi[1], dpi[0]
     icc = info.get("icc_profile") or None
-    metadata = Metadata(icc, exif, xmp, iptc_of(info), dpi, texts_of(info), _png_colour_of(info, icc))
+    metadata = Metadata(icc, exif, xmp, iptc, dpi, texts_of(info), _png_colour_of(info, icc))
     return metadata, orientation or 1
 
 
@@ -138,10 +142,10 @@ def _exif_of(info: Mapping[Any, Any]) -> bytes | None:
     return exif if isinstance(exif, bytes) and exif else None
 
 
-def _dpi_of(info: Mapping[Any, Any]) -> tuple[float, float] | None:
+def _dpi_of(given: Any) -> tuple[float, float] | None:
     try:
-        across, down = (float(value) for value in info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        across, down = (float(value) for value in given)
+    except (TypeError, ValueError, ZeroDivisionError):
         return None
     usable = all(math.isfinite(value) and 0 < value < 2**20 for value in (across, down))
     return (across, down) if usable else None

@@ -1,4 +1,4 @@
-"""XMP packets: corrected where the picture changed, and given properties without touching the others.
+"""XMP packets: properties are read, put in and taken out without touching the others.
 
 A packet stays the user's own bytes but for what is taken out and for one description that is added at its end, so
 prefixes, order and comments survive. A packet that is no well-formed XML, or that defines entities (which no XMP does
@@ -9,13 +9,14 @@ Source: ISO 16684-1 (XMP), sections 7.4 and 7.9.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from xml.etree import ElementTree
-from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+from xpsr_cli.photos.xmp_scan import RDF, Scan
+
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     f'<rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
@@ -44,6 +45,10 @@ TEXTS = Property(_XPSR, "xpsr", "Texts")
 """Keywords and texts of a PNG or JPEG that stand nowhere else in the packet."""
 DIGITAL_SOURCE_TYPE = Property("http://iptc.org/std/Iptc4xmpExt/2008-02-29/", "Iptc4xmpExt", "DigitalSourceType")
 """What kind of picture this is, in IPTC's words."""
+_RESOLUTION = tuple(
+    Property("http://ns.adobe.com/tiff/1.0/", "tiff", name)
+    for name in ("XResolution", "YResolution", "ResolutionUnit")
+)
 _KNOWN_TEXTS = {
     "Title": (Property(_DC, "dc", "title"), "Alt"),
     "Author": (Property(_DC, "dc", "creator"), "Seq"),
@@ -71,11 +76,11 @@ def with_properties(xmp: bytes | None, properties: Mapping[Property, str | None]
     Returns ``None`` for a packet in which nothing can be changed.
     """
     packet = xmp or _EMPTY
-    scan = _Scan.of(packet)
+    scan = Scan.of(packet)
     if scan is None:
         return None
     if scan.end is None:  # nothing in it
-        packet, scan = _EMPTY, _Scan.of(_EMPTY)
+        packet, scan = _EMPTY, Scan.of(_EMPTY)
         assert scan is not None
         assert scan.end is not None
     added = _description(scan.about, {p: value for p, value in properties.items() if value is not None})
@@ -101,7 +106,7 @@ def with_texts(xmp: bytes | None, texts: Sequence[tuple[str, str]]) -> bytes | N
 
     Texts that the packet says already are not said twice. ``None`` for a packet to which nothing can be added.
     """
-    if xmp is not None and _Scan.of(xmp) is None:
+    if xmp is not None and Scan.of(xmp) is None:
         return None
     own = list(read_texts(xmp)) if xmp is not None else []
     properties: dict[Property, str | None] = {}
@@ -132,7 +137,7 @@ def read_texts(xmp: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _values(xmp: bytes, wanted: Property) -> Iterator[str | ElementTree.Element]:
-    if _Scan.of(xmp) is None:  # which refuses entities
+    if Scan.of(xmp) is None:  # which refuses entities
         return
     for description in ElementTree.fromstring(xmp.rstrip(b"\0")).iter(f"{{{RDF}}}Description"):
         if wanted.tag in description.attrib:
@@ -140,134 +145,19 @@ def _values(xmp: bytes, wanted: Property) -> Iterator[str | ElementTree.Element]
         yield from description.findall(wanted.tag)
 
 
-@dataclass
-class _Place:
-    """Where a property or a description stands in a packet, in bytes, and what a description holds."""
-
-    name: tuple[str, str]
-    start: int
-    end: int = 0
-    attributes: list[tuple[str, str, str]] = field(default_factory=list)
-    children: list[_Place] = field(default_factory=list)
+def with_resolution(xmp: bytes | None, dpi: tuple[float, float]) -> bytes | None:
+    """The packet, or a new one, with pixels per inch across and down; ``None`` if it takes nothing."""
+    values = (*(f"{round(value * 10000)}/10000" for value in dpi), "2")
+    return with_properties(xmp, dict(zip(_RESOLUTION, values, strict=True)))
 
 
-class _Scan:
-    """The places of what a packet says; made by :meth:`of`."""
-
-    def __init__(self, packet: bytes) -> None:
-        self.about = ""
-        self.end: int | None = None  # where the last description ends
-        self._packet = packet
-        self._descriptions: list[_Place] = []
-        self._path: list[tuple[str, str]] = []
-        self._rdf, self._start = -1, 0  # the depth and the place of the element that holds the descriptions
-        self._parser = parser = expat.ParserCreate("UTF-8", "\n")
-        parser.namespace_prefixes = True
-        parser.StartElementHandler = self._enter
-        parser.EndElementHandler = self._leave
-        parser.StartDoctypeDeclHandler = self._refuse
-        parser.Parse(packet.rstrip(b"\0"), True)
-
-    @classmethod
-    def of(cls, packet: bytes) -> _Scan | None:
-        """The scan of a packet; ``None`` when it is no XML, has entities of its own, or holds no RDF."""
-        try:
-            scan = cls(packet)
-        except (expat.ExpatError, ValueError):
-            return None
-        return scan if scan._rdf >= 0 else None
-
-    def places_of(self, names: set[tuple[str, str]]) -> Iterator[tuple[int, int]]:
-        """Where properties of these names start and end; a description that has no others goes as a whole."""
-        for description in self._descriptions:
-            attributes = [a for a in description.attributes if a[:2] in names]
-            children = [child for child in description.children if child.name in names]
-            others = [a for a in description.attributes if a[:2] not in names and a[:2] != (RDF, "about")]
-            if not attributes and not children:
-                continue
-            if not others and len(children) == len(description.children):
-                yield description.start, description.end
-                continue
-            yield from ((child.start, child.end) for child in children)
-            raw = {f"{prefix}:{name}".encode() for _, name, prefix in attributes}
-            for found in _ATTRIBUTE.finditer(self._packet, description.start, self._tag_end(description.start)):
-                if found[1] in raw:
-                    yield found.span()
-
-    def _enter(self, name: str, attributes: dict[str, str]) -> None:
-        at, (uri, local, _) = self._parser.CurrentByteIndex, _split(name)
-        if (uri, local) == (RDF, "RDF") and self._rdf < 0:
-            self._rdf, self._start = len(self._path), at
-        depth = len(self._path) - self._rdf if self._rdf >= 0 and self.end is None else 0
-        if depth == 1:
-            names = [_split(attribute) for attribute in attributes]
-            self._descriptions.append(_Place((uri, local), at, attributes=names))
-            self.about = self.about or next((v for k, v in attributes.items() if k.startswith(f"{RDF}\nabout\n")), "")
-        elif depth == 2:
-            self._descriptions[-1].children.append(_Place((uri, local), at))
-        self._path.append((uri, local))
-
-    def _leave(self, _: str) -> None:
-        at = self._parser.CurrentByteIndex
-        self._path.pop()
-        depth = len(self._path) - self._rdf if self._rdf >= 0 and self.end is None else -1
-        if depth == 0:
-            self.end = at if self._element_end(self._start, at) != self._tag_end(self._start) else None
-        elif depth == 1:
-            self._descriptions[-1].end = self._element_end(self._descriptions[-1].start, at)
-        elif depth == 2:
-            child = self._descriptions[-1].children[-1]
-            child.end = self._element_end(child.start, at)
-
-    def _element_end(self, start: int, closing: int) -> int:
-        """The end of an element whose first tag starts at ``start``; the parser sees it close at ``closing``."""
-        end = self._tag_end(start)
-        return end if self._packet.startswith(b"/>", end - 2) else self._tag_end(closing)
-
-    def _tag_end(self, start: int) -> int:
-        found = _TAG.match(self._packet, start)
-        if found is None:
-            raise ValueError("a tag without an end")
-        return found.end()
-
-    def _refuse(self, *_: object) -> None:
-        raise ValueError("XMP with a document type")
-
-
-_TAG = re.compile(rb"<(?:[^\"'>]|\"[^\"]*\"|'[^']*')*>")
-_ATTRIBUTE = re.compile(rb"\s+([^\s=<>\"']+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
-
-
-def _split(name: str) -> tuple[str, str, str]:
-    """Namespace, name and prefix as the parser joins them."""
-    parts = name.split("\n")
-    return ("", name, "") if len(parts) == 1 else (parts[0], parts[1], parts[2] if len(parts) > 2 else "")
-
-
-# A property is an attribute (tiff:Orientation="6") or an element (<tiff:Orientation>6</tiff:Orientation>). These work
-# on packets that are no well-formed XML too.
-_NUMBER = rb"((?:%s)\s*(?:=\s*[\"']|>)\s*)(\d+)"
-_ORIENTATION = re.compile(_NUMBER % rb"tiff:Orientation")
-_WIDTH = re.compile(_NUMBER % rb"tiff:ImageWidth|exif:PixelXDimension")
-_HEIGHT = re.compile(_NUMBER % rb"tiff:ImageLength|exif:PixelYDimension")
-_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
-
-
-def orientation(xmp: bytes) -> int | None:
-    """How the stored picture is turned, 1 (upright) to 8; ``None`` when the packet does not say."""
-    found = _ORIENTATION.search(xmp)
-    return int(found[2]) if found and found[2] in b"12345678" else None
-
-
-def upright(xmp: bytes) -> bytes:
-    """The packet of a picture that has been turned upright: no other orientation, no thumbnail."""
-    return _THUMBNAILS.sub(b"", _ORIENTATION.sub(rb"\g<1>1", xmp))
-
-
-def with_size(xmp: bytes, width: int, height: int) -> bytes:
-    """The packet with every property that states the picture's size, in pixels, corrected."""
-    return _HEIGHT.sub(_becomes(height), _WIDTH.sub(_becomes(width), xmp))
-
-
-def _becomes(value: int) -> Callable[[re.Match[bytes]], bytes]:
-    return lambda found: found[1] + str(value).encode()
+def resolution(xmp: bytes) -> tuple[float, float] | None:
+    """Pixels per inch across and down; ``None`` when the packet does not say or says nonsense."""
+    across, down, unit = (read_property(xmp, wanted) for wanted in _RESOLUTION)
+    inches = {None: 1.0, "2": 1.0, "3": 2.54}.get(unit)
+    try:
+        return (
+            (float(Fraction(across)) * inches, float(Fraction(down)) * inches) if across and down and inches else None
+        )
+    except (ValueError, ZeroDivisionError, OverflowError):
+        return None
