@@ -175,7 +175,8 @@ def test_the_global_random_state_is_neither_used_nor_touched(upscaler):
         {"conditioning_scale": 0.0},
         {"steps": 3},
         {"scheduler": SchedulerName.UNIPC},
-        {"color_fix": ColorFix.WAVELET},
+        {"color_fix": ColorFix.ADAIN},
+        {"color_fix": ColorFix.NONE},
     ],
 )
 def test_every_setting_is_heard(tiny_model, change):

@@ -29,7 +29,7 @@ MINI_PRESET = SamplingPreset(
     scheduler=SchedulerName.DDIM,
     start=StartLatent.NOISE,
     start_noise=0.0,
-    color_fix=ColorFix.NONE,
+    color_fix=ColorFix.WAVELET,
     sizing=Sizing.PAD,
 )
 
