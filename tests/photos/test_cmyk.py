@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 import profiles
 import pytest
+from color_difference import ciede2000
 from PIL import Image, ImageCms
 from small_photos import refusal
 
@@ -77,9 +78,9 @@ def rgb_to_luminance(rgb):
 def test_there_and_back_prints_the_same_colour(press):
     inks = random_inks(1)
     again = press.to_inks(press.to_rgb(inks))
-    difference = np.linalg.norm(lab(inks) - lab(again), axis=-1)  # dE76, which is at least about dE2000
-    assert difference.mean() <= 0.5
-    assert np.percentile(difference, 99) <= 3.5
+    difference = ciede2000(lab(inks), lab(again))
+    assert difference.mean() <= 0.3
+    assert np.percentile(difference, 99) <= 2
 
 
 def test_values_have_their_types_and_ranges(press):
