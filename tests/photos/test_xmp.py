@@ -127,6 +127,39 @@ def test_senseless_packets_are_left_alone(broken):
     assert time.perf_counter() - start < 1
 
 
+@pytest.mark.parametrize(
+    "huge",
+    [
+        b"<xmp:Thumbnails>" * 2**18,
+        b"<xmp:Thumbnails></xap:Thumbnails>" * 2**17,
+        b"mwg-rs:AppliedToDimensions stDim:w=" * 2**17,
+        packet("<rdf:Description>" + "<a/>" * 2**18 + "</rdf:Description>"),
+        packet("<rdf:Description>" + "<a>" * 2**16 + "</a>" * 2**16 + "</rdf:Description>"),
+        packet("<rdf:Description" + "".join(f' a{n}="\'"' for n in range(2**15)) + "/>"),
+        packet("<rdf:Description>" + "<a/>" * 2**22 + "</rdf:Description>"),
+        b'<a b="' * 2**20,
+    ],
+    ids=["open", "unlike", "regions", "wide", "deep", "attributes", "beyond", "quotes"],
+)
+def test_packets_made_to_take_long_do_not(huge):
+    start = time.perf_counter()
+    xmp_size.with_size(xmp_size.upright(huge), 70, 80)
+    xmp.with_properties(huge, {MANIFEST: "{}", DIGITAL_SOURCE_TYPE: "x"})
+    assert xmp.read_property(huge, MANIFEST) is None
+    assert time.perf_counter() - start < 5
+
+
+def test_thumbnails_are_taken_out():
+    parts = [
+        b"<a>",
+        b"<xmp:Thumbnails><rdf:Alt>AA</rdf:Alt></xmp:Thumbnails>",
+        b"<b/>",
+        b"<xap:Thumbnails></xap:Thumbnails>",
+    ]
+    assert xmp_size.upright(b"".join([*parts, b"</a>"])) == b"<a><b/></a>"
+    assert xmp_size.upright(b"<a><xmp:Thumbnails></a>") == b"<a><xmp:Thumbnails></a>"
+
+
 def test_zeros_behind_a_packet_do_no_harm():
     made = xmp.with_properties(packet() + bytes(3), {MANIFEST: "{}"})
     assert xmp.read_property(made, MANIFEST) == "{}"

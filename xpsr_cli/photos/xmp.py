@@ -1,8 +1,8 @@
 """XMP packets: properties are read, put in and taken out without touching the others.
 
 A packet stays the user's own bytes but for what is taken out and for one description that is added at its end, so
-prefixes, order and comments survive. A packet that is no well-formed XML, or that defines entities (which no XMP does
-and bombs do), is kept as it is and gets nothing added.
+prefixes, order and comments survive. A packet that is no well-formed XML, that defines entities (which no XMP does and
+bombs do), or that is beyond 8 MiB or 100,000 elements is kept as it is and gets nothing added.
 Source: ISO 16684-1 (XMP), sections 7.4 and 7.9.
 """
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
+_MAX_BYTES = 2**23
+_MAX_ELEMENTS = 2**17  # as objects they take fifty times their bytes
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
 
@@ -32,6 +34,7 @@ class Scan:
         self.end: int | None = None  # where the last description ends
         self._packet = packet
         self._descriptions: list[_Place] = []
+        self._elements = 0
         self._path: list[tuple[str, str]] = []
         self._rdf, self._start = -1, 0  # the depth and the place of the element that holds the descriptions
         self._parser = parser = expat.ParserCreate("UTF-8", "\n")
@@ -43,7 +46,9 @@ class Scan:
 
     @classmethod
     def of(cls, packet: bytes) -> Scan | None:
-        """The scan of a packet; ``None`` when it is no XML, has entities of its own, or holds no RDF."""
+        """The scan of a packet; ``None`` when it is huge, no XML, has entities of its own, or holds no RDF."""
+        if len(packet) > _MAX_BYTES:
+            return None
         try:
             scan = cls(packet)
         except (expat.ExpatError, ValueError):
@@ -68,6 +73,9 @@ class Scan:
                     yield found.span()
 
     def _enter(self, name: str, attributes: dict[str, str]) -> None:
+        self._elements += 1
+        if self._elements > _MAX_ELEMENTS:
+            raise ValueError("XMP with too many elements")
         at, (uri, local, _) = self._parser.CurrentByteIndex, _split(name)
         if (uri, local) == (RDF, "RDF") and self._rdf < 0:
             self._rdf, self._start = len(self._path), at

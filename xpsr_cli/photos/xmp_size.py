@@ -22,7 +22,7 @@ _SPHERE_ACROSS, _SPHERE_DOWN = (  # one that has the picture's size, and all
         (rb"CroppedAreaImageHeightPixels", rb"FullPanoHeightPixels|CroppedAreaTopPixels"),
     )
 )
-_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
+_THUMBNAILS = re.compile(rb"<((?:xmp|xap):Thumbnails)\b")
 
 
 def orientation(xmp: bytes) -> int | None:
@@ -33,7 +33,7 @@ def orientation(xmp: bytes) -> int | None:
 
 def upright(xmp: bytes) -> bytes:
     """The packet of a picture that has been turned upright: no other orientation, no thumbnail."""
-    return _THUMBNAILS.sub(b"", _ORIENTATION.sub(rb"\g<1>1", xmp))
+    return _without_thumbnails(_ORIENTATION.sub(rb"\g<1>1", xmp))
 
 
 def with_size(xmp: bytes, width: int, height: int) -> bytes:
@@ -47,6 +47,18 @@ def with_size(xmp: bytes, width: int, height: int) -> bytes:
             xmp = scaled.sub(_times(extent / int(before[2])), xmp)
     xmp = _HEIGHT.sub(_becomes(height), _WIDTH.sub(_becomes(width), xmp))
     return _REGIONS.sub(lambda found: _DOWN.sub(_becomes(height), _ACROSS.sub(_becomes(width), found[0])), xmp)
+
+
+def _without_thumbnails(xmp: bytes) -> bytes:
+    kept, at = [], 0
+    while found := _THUMBNAILS.search(xmp, at):
+        closing = b"</" + found[1] + b">"
+        end = xmp.find(closing, found.end())
+        if end < 0:
+            break
+        kept.append(xmp[at : found.start()])
+        at = end + len(closing)
+    return b"".join([*kept, xmp[at:]])
 
 
 def _becomes(value: int) -> Callable[[re.Match[bytes]], bytes]:
