@@ -321,6 +321,10 @@ def test_samples_that_no_photo_has_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "packed.tif", values.astype(np.uint16), photometric="minisblack", bitspersample=12)
     with refusal(PhotoError, "packed.tif", "12-bit"):
         open_photo(tmp_path / "packed.tif")
+    deep = imagecodecs.jpeg8_encode(values.astype(np.uint16), bitspersample=12)
+    (tmp_path / "deep.jpg").write_bytes(deep)
+    with refusal(PhotoError, "deep.jpg", "more than 8 bits"):
+        open_photo(tmp_path / "deep.jpg")
     tifffile.imwrite(tmp_path / "webp.tif", np.dstack([values] * 3), photometric="rgb", compression="webp")
     with refusal(PhotoError, "webp.tif", "compressed", "50001"):
         open_photo(tmp_path / "webp.tif")

@@ -46,6 +46,7 @@ class Spool:
             self._folder = str(folder or tempfile.gettempdir())
             try:
                 self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - see close
+                self._file.truncate(self._size)
             except OSError as error:
                 raise self._no_room(error) from error
 

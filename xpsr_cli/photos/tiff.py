@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import tifffile
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos import exif
 from xpsr_cli.photos.ifd import Field, Layout, read_directory, read_header
-from xpsr_cli.photos.metadata import Metadata
 from xpsr_cli.photos.photo import Depth
 from xpsr_cli.photos.stored import MAX_STREAMED_PIXELS, StoredHeader, check_size
 
@@ -186,33 +184,3 @@ def _metadata(page: TiffPage, stream: BinaryIO) -> dict[str, Any]:
         "dpi": page.dpi,
     }
     return {name: value for name, value in info.items() if value is not None}
-
-
-_BIG_TIFF_FROM = 2**32 - 2**26  # bytes of pixels from which offsets of 32 bits may not do
-
-
-def write_tiff(samples: np.ndarray, metadata: Metadata, stream: BinaryIO) -> None:
-    """Write a deflate-compressed TIFF (BigTIFF where 4 GiB would not do).
-
-    ``samples`` is uint8: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) or (H, W, 4) colour without or with alpha.
-    ``stream`` is a file open for reading and writing.
-    """
-    channels = 1 if samples.ndim == 2 else samples.shape[2]
-    byte_order = exif.byte_order(metadata.exif) if metadata.exif else "<"
-    with tifffile.TiffWriter(stream, bigtiff=samples.nbytes >= _BIG_TIFF_FROM, byteorder=byte_order) as tiff:
-        tiff.write(
-            samples,
-            photometric="rgb" if channels >= 3 else "minisblack",
-            planarconfig="contig" if channels > 1 else None,
-            extrasamples=["unassalpha"] if channels in (2, 4) else None,
-            compression="zlib",
-            predictor=True,
-            iccprofile=metadata.icc,
-            extratags=[(XMP, 1, len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else [],
-            resolution=metadata.dpi,
-            resolutionunit="inch" if metadata.dpi else None,
-            metadata=None,
-            software=False,
-        )
-    if metadata.exif:
-        exif.add_to_tiff(stream, metadata.exif, resolution=metadata.dpi is None)

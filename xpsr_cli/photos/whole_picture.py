@@ -46,7 +46,7 @@ def open_whole(photo_format: PhotoFormat, path: Path, stream: BinaryIO, folder: 
         if boxes.hdr:
             raise PhotoError(f"{path} is in HDR ({boxes.hdr}).", "Save it in standard dynamic range (SDR) first.")
     with pillow_as_decoder():
-        image = _opened(photo_format, stream)
+        image = _opened(photo_format, stream, path)
         width, height = image.size
         check_size(path, width, height, MAX_WHOLE_PIXELS)
         if (pictures := getattr(image, "n_frames", 1)) > 1:
@@ -63,7 +63,7 @@ def open_whole(photo_format: PhotoFormat, path: Path, stream: BinaryIO, folder: 
         )
     if boxes.bits > 8:
         return SpooledPicture(header, partial(_decode_deep, stream, boxes.bits), folder)
-    return SpooledPicture(header, partial(_decode, photo_format, stream), folder)
+    return SpooledPicture(header, partial(_decode, photo_format, stream, path), folder)
 
 
 def _metadata(image: Any, boxes: AvifBoxes) -> dict[Any, Any]:
@@ -87,14 +87,19 @@ def pillow_as_decoder() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = pixels
 
 
-def _opened(photo_format: PhotoFormat, stream: BinaryIO) -> Any:
+def _opened(photo_format: PhotoFormat, stream: BinaryIO, path: Path) -> Any:
     stream.seek(0)
-    return _OPEN[photo_format.name](stream)
+    try:
+        return _OPEN[photo_format.name](stream)
+    except SyntaxError as error:
+        if "-bit layers" not in str(error):
+            raise
+        raise PhotoError(f"{path} is a JPEG of more than 8 bits.", "Save it as TIFF first.") from error
 
 
-def _decode(photo_format: PhotoFormat, stream: BinaryIO, spool: Spool) -> None:
+def _decode(photo_format: PhotoFormat, stream: BinaryIO, path: Path, spool: Spool) -> None:
     with pillow_as_decoder():
-        image = _opened(photo_format, stream)
+        image = _opened(photo_format, stream, path)
         image.load()
     height, width, channels = spool.shape
     if image.size != (width, height):
