@@ -34,7 +34,7 @@ class SilentProgress:
         """Nothing is shown."""
 
 
-RELATIVE_COST = {"encode": 0.5, "sample": 1.0, "decode": 1.5}
+RELATIVE_COST = {"file": 0.1, "encode": 0.5, "sample": 1.0, "decode": 1.5}
 """Seconds per unit of a stage in those of the main one, until they are measured."""
 
 
@@ -78,8 +78,10 @@ class Eta:
 
     @property
     def share(self) -> float:
-        """How much of the work known so far is done, 0 to 1, by its cost."""
-        done, left = (sum(self._cost(stage) * n for stage, n in units.items()) for units in (self._done, self._left))
+        """How much of the work is done, 0 to 1, by what its stages usually cost."""
+        done, left = (
+            sum(RELATIVE_COST.get(stage, 0.0) * n for stage, n in units.items()) for units in (self._done, self._left)
+        )
         return done / (done + left) if done + left > 0 else 0.0
 
     @property
@@ -91,10 +93,9 @@ class Eta:
         return sum(self._cost(stage) * max(units, 0.0) for stage, units in self._left.items())
 
     def _cost(self, stage: str) -> float:
-        """Seconds per unit; before the main stage is measured, in units of that."""
-        main = self._measured(self._main)
-        relative = RELATIVE_COST.get(stage, 0.0)
-        return relative if main is None else self._measured(stage) or relative * main
+        """Seconds per unit, of which the main stage's have been measured."""
+        usual = RELATIVE_COST.get(stage, 0.0) * (self._measured(self._main) or 0.0)
+        return self._measured(stage) or usual
 
     def _measured(self, stage: str) -> float | None:
         done, seconds = self._done.get(stage, 0.0), self._seconds.get(stage, 0.0)

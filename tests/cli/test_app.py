@@ -1,7 +1,10 @@
 """Exit codes, the two streams, and what an error looks like."""
 
+import errno
 import json
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -89,6 +92,37 @@ def test_control_c_is_130(xpsr, failing):
     assert outcome.err == "error: Interrupted.\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGTERM to catch")
+def test_being_terminated_is_143_and_like_control_c(xpsr, monkeypatch):
+    monkeypatch.setattr(doctor, "_versions", lambda report: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    outcome = xpsr("doctor")
+    assert outcome == (143, "", "error: Terminated.\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_command_line_runs_in_any_thread(xpsr):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(xpsr, "--version").result().code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.png"), ["a.png", "No space left", "Make room"]),
+        (PermissionError(errno.EACCES, "Permission denied", "a.png"), ["a.png", "Permission denied"]),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), ["A file", "No such file"]),
+    ],
+)
+def test_what_the_disk_refuses_is_a_sentence(xpsr, failing, error, words):
+    failing(error)
+    outcome = xpsr("doctor")
+    assert outcome.code == ExitCode.PHOTO
+    assert len(outcome.err.splitlines()) == 2
+    for word in words:
+        assert word in outcome.err
+
+
 def test_main_leaves_with_the_code(failing):
     failing(WeightsError("m"))
     with pytest.raises(SystemExit) as caught:
@@ -110,7 +144,7 @@ def test_version_and_help_go_to_stdout(xpsr):
     outcome = xpsr("--help")
     assert outcome.code == 0
     assert outcome.err == ""
-    for command in ("upscale", "train", "weights", "doctor"):
+    for command in ("upscale", "replay", "train", "weights", "doctor"):
         assert command in outcome.out
 
 
@@ -129,6 +163,12 @@ def test_version_and_help_go_to_stdout(xpsr):
         (["upscale", "a.png", "-o", "b.png", "--tile-size", "100"], ["tile-size", "100"]),
         (["upscale", "a.png", "-o", "b.png", "--seed", "-1"], ["seed", "-1"]),
         (["upscale", "a.png", "-o", "b.png", "--overwrite", "--skip-existing"], ["--overwrite", "--skip-existing"]),
+        (["upscale", "a.png", "-o", "b.png", "--bits", "12"], ["--bits", "'12'"]),
+        (["upscale", "a.png", "-o", "b.png", "--compression", "jpeg"], ["--compression", "'jpeg'", "zstd"]),
+        (["upscale", "a.png", "-o", "b.png", "--quality", "101"], ["quality", "101", "1 to 100"]),
+        (["upscale", "a.png", "-o", "b.png", "--shard", "9/8"], ["shard", "'9/8'"]),
+        (["upscale", "a.png", "-o", "b.png", "--in-memory", "-1"], ["in-memory", "-1"]),
+        (["upscale", "a.png", "-o", "b.png", "--tile-batch", "0"], ["tile-batch", "0"]),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence_with_flag_and_value(xpsr, arguments, words):

@@ -1,6 +1,7 @@
 """What is drawn on a terminal, and that nothing is drawn elsewhere."""
 
 import io
+import logging
 
 from rich.console import Console as RichConsole
 from rich.progress import Progress as Bars
@@ -16,6 +17,8 @@ def test_a_bar_shows_photo_stage_and_count():
         progress.stage("sample", 8)
         progress.advance(3)
         assert (bars.tasks[0].completed, bars.tasks[0].total) == (3, 8)
+        progress.skip(2)
+        assert bars.tasks[0].completed == 5
         progress.stage("decode", 2)
         assert (bars.tasks[0].completed, bars.tasks[0].total) == (0, 2)
         progress.stage("unknown length", 0)
@@ -46,6 +49,22 @@ def test_results_and_words_keep_to_their_streams(capsys):
         console.result({"a": "é"}, "line")
         console.note("note")
         assert capsys.readouterr() == (out, err)
+
+
+def test_what_a_logger_reports_goes_to_stderr(capsys):
+    log = logging.getLogger("xpsr_cli.test")
+    for console, warnings_only, expected in (
+        (Console(), True, ["fewer"]),
+        (Console(quiet=True), True, []),
+        (Console(), False, ["begun", "fewer"]),
+        (Console(quiet=True), False, ["fewer"]),
+    ):
+        with console.log_lines("xpsr_cli.test", warnings_only=warnings_only):
+            log.info("begun")
+            log.warning("fewer")
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.rpartition(" ")[2] for line in lines] == expected
+        assert all((line == line.rpartition(" ")[2]) is warnings_only for line in lines)
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch, capsys):

@@ -27,6 +27,7 @@ def imported(stderr):
         ["--help"],
         ["--version"],
         ["upscale", "--help"],
+        ["replay", "--help"],
         ["train", "--help"],
         ["doctor", "--help"],
         ["weights", "--help"],
@@ -50,7 +51,7 @@ def complete(line, word):
 
 def test_completion_answers_the_commands_and_imports_nothing_heavy():
     made = complete("xpsr ", 1)
-    assert set(made.stdout.split()) == {"upscale", "train", "weights", "doctor"}
+    assert set(made.stdout.split()) == {"upscale", "replay", "train", "weights", "doctor"}
     assert imported(made.stderr) & HEAVY == set()
 
 

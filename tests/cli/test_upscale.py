@@ -1,5 +1,6 @@
 """``xpsr upscale``: what is refused before the model is loaded, what comes out, and what a batch does."""
 
+import hashlib
 import json
 import os
 import re
@@ -50,7 +51,9 @@ def upscale(xpsr, tiny_model):
 
 
 def files_under(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """What a user sees: all but the journal."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in files if ".xpsr" not in path.parts)
 
 
 def refused(outcome, code, *words):
@@ -163,6 +166,9 @@ def test_json_says_everything_needed_to_do_it_again(upscale, photo, tmp_path):
     outcome = upscale(source, "-o", target, "--json", "--quiet", "--seed", 7, "--steps", 2, "--prompt", "a house")
     assert (outcome.code, outcome.err) == (0, "")
     record = json.loads(outcome.out)
+    assert record["bits"] == 8
+    assert record["input_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert "seams" not in record
     assert record["input"] == str(source)
     assert record["output"] == str(target)
     assert record["status"] == "done"
@@ -213,6 +219,7 @@ def test_overwrite_and_skip_existing(upscale, photo, tmp_path):
     assert outcome.code == 0
     assert outcome.out == f"{out / 'b.png'}\n"
     assert (out / "a.png").read_bytes() == b"mine"
+    assert json.loads(upscale(first, "-o", out / "a.png", "--skip-existing", "--json").out)["status"] == "skipped"
     assert upscale(first, "-o", out / "a.png", "--overwrite", "--scale", 1).code == 0
     with Image.open(out / "a.png") as image:
         assert image.size == (20, 16)

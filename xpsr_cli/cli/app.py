@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from xpsr_cli import __version__
-from xpsr_cli.cli import doctor, train, upscale, weights
+from xpsr_cli.cli import doctor, replay, train, upscale, weights
 from xpsr_cli.cli.console import print_error
 from xpsr_cli.cli.failures import as_xpsr_error
 from xpsr_cli.errors import ExitCode
@@ -24,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("upscale", no_args_is_help=True)(upscale.upscale)
+app.command("replay", no_args_is_help=True)(replay.replay)
+app.command("replay", no_args_is_help=True)(replay.replay)
 app.command("train", no_args_is_help=True)(train.train)
 app.add_typer(weights.app, name="weights")
 app.command("doctor")(doctor.doctor)
@@ -51,25 +56,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit code. Nothing but ``--debug`` lets an exception through."""
-    debug = "--debug" in arguments
     # torch's threads then sleep while they wait for each other; spinning, one that has to share its core with another
     # program holds up all of them (measured on two cores beside one busy process: twelve times slower).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    with _terminated_like_interrupted() as terminated:
+        code = _run(arguments)
+    if code != ExitCode.INTERRUPTED:
+        return code
+    print_error("Terminated." if terminated else "Interrupted.")
+    return 128 + signal.SIGTERM if terminated else code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="xpsr", standalone_mode=False)
     except typer.TyperException as error:
         return _usage_failure(error, arguments)
     except (KeyboardInterrupt, typer.Abort):
-        code = ExitCode.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except Exception as error:
-        if debug:
+        if "--debug" in arguments:
             raise
         failure = as_xpsr_error(error)
         print_error(failure.message, failure.hint)
         return failure.exit_code
-    if code == ExitCode.INTERRUPTED:  # typer gives back 130 for a Ctrl-C inside a command
-        print_error("Interrupted.")
-    return code if isinstance(code, int) else ExitCode.OK
+    return code if isinstance(code, int) else ExitCode.OK  # typer gives back 130 for a Ctrl-C inside a command
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[list[int]]:
+    """Let SIGTERM end the block as Ctrl-C does, so that nothing half-done is left; yields the signals that came."""
+    came: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _usage_failure(error: typer.TyperException, arguments: list[str]) -> int:

@@ -3,42 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xpsr_cli import __version__
+from xpsr_cli.cli import outcomes
 from xpsr_cli.cli.console import Console, print_error
+from xpsr_cli.cli.dry_run import tell_forecast
 from xpsr_cli.cli.failures import as_xpsr_error
-from xpsr_cli.errors import PartialFailureError, PhotoError, UsageError, XpsrError
-from xpsr_cli.photos.inputs import find_photos, output_paths
-from xpsr_cli.photos.sink import check_output, write_photo
-from xpsr_cli.photos.source import read_photo
-from xpsr_cli.settings import UpscaleSettings
+from xpsr_cli.cli.one_photo import deciding, upscale_file
+from xpsr_cli.cli.work_progress import RunProgress, run_progress, units_of
+from xpsr_cli.errors import PartialFailureError, PhotoError, UsageError
+from xpsr_cli.photos.inputs import Shard, find_photos, output_paths, results_folder
+from xpsr_cli.photos.metadata import Metadata
+from xpsr_cli.photos.photo import PhotoInfo
+from xpsr_cli.photos.sink import check_output, result_info
+from xpsr_cli.photos.source import open_photo
+from xpsr_cli.settings import OutputOptions, UpscaleSettings
+from xpsr_cli.upscaling.journal import Journal, State
 
 if TYPE_CHECKING:
-    from xpsr_cli.upscaling.upscaler import Upscaler, UpscaleResult
+    from xpsr_cli.upscaling.plan import Plan
+    from xpsr_cli.upscaling.upscaler import Upscaler
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """Which files are taken and what happens to those that exist."""
+    """Which files are taken, what happens to those that exist, and how results are written."""
 
     recursive: bool = False
     overwrite: bool = False
     skip_existing: bool = False
-    quality: int | None = None
+    shard: Shard | None = None
+    work_dir: Path | None = None
+    dry_run: bool = False
+    output: OutputOptions = field(default_factory=OutputOptions)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo to be done: its header and that of its result, without the metadata, which may be large."""
+
+    source: Path
+    target: Path
+    photo: PhotoInfo
+    result: PhotoInfo
 
 
 class Batch:
-    """One run of ``xpsr upscale`` over its photos; the model is loaded once, and only if there is work for it."""
+    """One run of ``xpsr upscale`` over its photos; the model is loaded once, and only if there is work for it.
+
+    ``model`` gives what of the model decides the bytes of a result, as JSON-like values, without loading it.
+    """
 
     def __init__(
-        self, settings: UpscaleSettings, files: FileOptions, console: Console, *, stop_at_errors: bool = False
+        self,
+        settings: UpscaleSettings,
+        files: FileOptions,
+        console: Console,
+        model: Callable[[], Mapping[str, Any]],
+        *,
+        stop_at_errors: bool = False,
     ) -> None:
         self._settings = settings
         self._files = files
         self._console = console
+        self._model = model
         self._stop_at_errors = stop_at_errors
         self._failed: list[Path] = []
 
@@ -50,89 +84,125 @@ class Batch:
         """
         targets = self._targets(inputs, output)
         self._stop_at_errors |= len(targets) == 1
-        with _made_folders({target.parent for target in targets.values() if target != output}):
-            ready = {source: target for source, target in targets.items() if self._is_possible(source, target)}
-            if ready:
-                self._upscale_all(ready, load())
+        journal = Journal(results_folder(output), folder=self._files.work_dir, shard=str(self._files.shard or ""))
+        if not self._files.dry_run:
+            journal.recover(overwrite=self._files.overwrite)
+        wanted = self._wanted(targets, journal)
+        with _made_folders({target.parent for target in wanted.values() if target != output}), closing(journal):
+            items = [item for item in map(self._checked, wanted, wanted.values()) if item is not None]
+            if items:
+                self._do(items, load(), journal)
         if self._failed:
             names = ", ".join(str(path) for path in self._failed)
-            raise PartialFailureError(
-                f"{len(self._failed)} of {len(targets)} photos failed: {names}.", "The others are done."
-            )
+            others = "The others could be done." if self._files.dry_run else "The others are done."
+            raise PartialFailureError(f"{len(self._failed)} of {len(targets)} photos failed: {names}.", others)
 
     def _targets(self, inputs: Sequence[Path], output: Path) -> dict[Path, Path]:
-        """Where each photo's result goes; photos whose result exists are dropped or refused, as the user said."""
-        photos = find_photos(inputs, self._files.recursive)
+        """Where each photo's result goes; the names are those of all photos, whichever part of them is done here."""
+        photos = find_photos(inputs, self._files.recursive, leave_out=results_folder(output))
         root = inputs[0] if len(inputs) == 1 and inputs[0].is_dir() else None
         targets = output_paths(photos, output, root=root)
-        there = [source for source, target in targets.items() if target.is_file()]
-        if there and self._files.skip_existing:
-            for source in there:
-                target = targets.pop(source)
-                self._console.note(f"{source}: skipped, {target} exists")
-                self._console.result(_record(source, target, "skipped"))
-        elif there and not self._files.overwrite:
-            more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
-            raise UsageError(f"{targets[there[0]]} exists{more}.", "Add --overwrite or --skip-existing.")
-        return targets
+        return targets if self._files.shard is None else dict(self._files.shard.of(list(targets.items())))
 
-    def _is_possible(self, source: Path, target: Path) -> bool:
-        """Whether the photo can be read and its result can be written, tried before the model is loaded."""
+    @cached_property
+    def _making(self) -> dict[str, Any]:
+        """All that decides the bytes of a result besides the photo."""
+        groups = {"settings": deciding(asdict(self._settings)), "output": asdict(self._files.output)}
+        plain = {name: {key: _plain(value) for key, value in group.items()} for name, group in groups.items()}
+        return {**plain, "model": dict(self._model()), "xpsr": __version__}
+
+    def _wanted(self, targets: Mapping[Path, Path], journal: Journal) -> dict[Path, Path]:
+        """The photos that are to be done; those whose result exists are left out or refused, as the user said."""
+        wanted, refused = {}, []
+        for source, target in targets.items():
+            if not target.is_file():
+                wanted[source] = target
+                continue
+            try:
+                status = journal.status(source, target, self._making)
+            except PhotoError as error:
+                self._fail(source, target, error)
+                continue
+            if status.state is State.DONE:
+                outcomes.tell_done_before(self._console, source, target)
+            elif self._files.skip_existing:
+                outcomes.tell_skipped(self._console, source, target)
+            elif self._files.overwrite:
+                wanted[source] = target
+            else:
+                refused.append(f"{target} {status.words}")
+        if refused:
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            raise UsageError(f"{refused[0]}{more}.", "Add --overwrite or --skip-existing.")
+        return wanted
+
+    def _checked(self, source: Path, target: Path) -> Item | None:
+        """The photo if it can be read and its result can be written, which is tried before the model is loaded."""
         from xpsr_cli.upscaling.canvas import output_size
 
+        options = self._files.output
         try:
-            photo = read_photo(source)
-            size = output_size(photo.width, photo.height, self._settings.scale)
-            check_output(target, size, photo, quality=self._files.quality)
-        except PhotoError as error:
+            with open_photo(source) as photo:
+                info = photo.info
+                result = result_info(info, output_size(*info.size, self._settings.scale), target, options)
+                transparent = info.alpha and (result.alpha or photo.transparent())
+                check_output(target, result, options, transparent=transparent, source_path=source)
+        except Exception as error:
             self._fail(source, target, error)
-            return False
-        return True
+            return None
+        return Item(source, target, *(replace(header, metadata=Metadata()) for header in (info, result)))
 
-    def _upscale_all(self, targets: Mapping[Path, Path], upscaler: Upscaler) -> None:
-        for number, (source, target) in enumerate(targets.items(), start=1):
-            label = source.name if len(targets) == 1 else f"[{number}/{len(targets)}] {source.name}"
+    def _do(self, items: Sequence[Item], upscaler: Upscaler, journal: Journal) -> None:
+        """Plan every photo, and then do every photo, or tell what doing it would take."""
+        planned: list[tuple[Item, Plan]] = []
+        for item in items:
             try:
-                with self._console.progress(label) as progress:
-                    result = upscaler.upscale(read_photo(source), self._settings, progress)
-                    write_photo(result.photo, target, quality=self._files.quality)
-            except Exception as error:
-                self._fail(source, target, error)
-            else:
-                self._tell(label, source, target, result, upscaler)
+                planned.append((item, upscaler.plan(item.photo, self._settings)))
+            except PhotoError as error:
+                self._fail(item.source, item.target, error)
+        if self._files.dry_run:
+            facts = [(item.source, item.target, item.photo, item.result, plan) for item, plan in planned]
+            tell_forecast(self._console, upscaler, self._settings, facts)
+            return
+        labels = [outcomes.label(item.source, n, len(planned)) for n, (item, _) in enumerate(planned, start=1)]
+        works = [units_of(len(plan.windows), plan.steps) for _, plan in planned]
+        with (
+            self._console.log_lines("xpsr_cli", warnings_only=True),
+            run_progress(dict(zip(labels, works, strict=True)), quiet=self._console.quiet) as progress,
+        ):
+            for label, (item, _) in zip(labels, planned, strict=True):
+                self._do_one(label, item, upscaler, journal, progress)
+
+    def _do_one(self, label: str, item: Item, upscaler: Upscaler, journal: Journal, progress: RunProgress) -> None:
+        files = self._files
+        try:
+            with (
+                progress.photo(label) as photo_progress,
+                journal.claim(item.source, item.target, self._making, upscaler.identity) as claim,
+            ):
+                if claim.status.state is State.DONE:  # by another process, meanwhile
+                    outcomes.tell_done_before(self._console, item.source, item.target)
+                    return
+                if claim.status.state is not State.NEW and not files.overwrite:
+                    raise PhotoError(f"{item.target} {claim.status.words}.", "Add --overwrite or --skip-existing.")
+                info, made = upscale_file(claim, upscaler, self._settings, files.output, photo_progress)
+        except Exception as error:
+            self._fail(item.source, item.target, error)
+        else:
+            outcomes.tell_done(self._console, claim, label, info, made, upscaler, progress.left)
 
     def _fail(self, source: Path, target: Path, error: Exception) -> None:
         """Remember a photo that failed and go on; the only photo's failure is raised again instead."""
         failure = as_xpsr_error(error)
-        self._console.result(_record(source, target, "failed", failure))
+        outcomes.tell_failed(self._console, source, target, failure)
         if self._stop_at_errors:
             raise error
         self._failed.append(source)
         print_error(failure.message, failure.hint)
 
-    def _tell(self, label: str, source: Path, target: Path, result: UpscaleResult, upscaler: Upscaler) -> None:
-        photo, seconds = result.photo, sum(result.seconds.values())
-        self._console.note(f"{label}: {photo.width} x {photo.height} pixels in {seconds:.1f} s")
-        record = _record(source, target, "done")
-        if self._console.as_json:
-            record |= {
-                "width": photo.width,
-                "height": photo.height,
-                "model": upscaler.components.name,
-                "fingerprint": upscaler.components.fingerprint,
-                "seed": result.seed,
-                "settings": result.settings,
-                "windows": result.windows,
-                "seconds": result.seconds,
-            }
-        self._console.result(record, str(target))
 
-
-def _record(source: Path, target: Path, status: str, failure: XpsrError | None = None) -> dict[str, Any]:
-    record: dict[str, Any] = {"input": str(source), "output": str(target), "status": status}
-    if failure is not None:
-        record |= {"error": failure.message, "hint": failure.hint, "exit_code": int(failure.exit_code)}
-    return record
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
 
 
 @contextmanager

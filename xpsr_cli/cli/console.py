@@ -39,12 +39,17 @@ class Console:
         sys.stdout.flush()
 
     @contextmanager
-    def log_lines(self, name: str) -> Iterator[None]:
-        """What the logger ``name`` reports, as lines on stderr; for work that runs for hours."""
-        logger, handler = logging.getLogger(name), logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    def log_lines(self, name: str, *, warnings_only: bool = False) -> Iterator[None]:
+        """What the logger ``name`` reports, as lines on stderr: with the time of day, for work that runs for hours.
+
+        ``warnings_only`` are notes: without the time, and silent under ``--quiet``.
+        """
+        logger, handler = logging.getLogger(name), _StderrHandler()
+        if not warnings_only:
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         level = logger.level
-        logger.setLevel(logging.WARNING if self.quiet else logging.INFO)
+        loudest = logging.ERROR if warnings_only else logging.WARNING
+        logger.setLevel(loudest if self.quiet else logging.WARNING if warnings_only else logging.INFO)
         logger.addHandler(handler)
         try:
             yield
@@ -65,6 +70,14 @@ class Console:
             yield BarProgress(bars, label)
 
 
+class _StderrHandler(logging.Handler):
+    """Lines on whatever stderr is when they come: above the bars where there are some."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        print_stderr(self.format(record))
+
+
 class BarProgress:
     """Draws stage after stage of one photo, or file after file of one download, on a single bar."""
 
@@ -82,6 +95,10 @@ class BarProgress:
     def advance(self, count: int = 1) -> None:
         """See :class:`xpsr_cli.progress.Progress`."""
         self._bars.advance(self._task, count)
+
+    def skip(self, count: int) -> None:
+        """See :class:`xpsr_cli.progress.Progress`."""
+        self.advance(count)
 
 
 def print_stderr(text: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from xpsr_cli.errors import OutOfMemoryError, XpsrError
+import errno
+
+from xpsr_cli.errors import OutOfMemoryError, PhotoError, XpsrError
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -17,5 +19,11 @@ def as_xpsr_error(error: Exception) -> XpsrError:
         return OutOfMemoryError(
             "There is not enough memory for this photo and these settings.",
             "Use a smaller --tile-size, --tile-batch or --scale, or a device with more memory.",
+        )
+    if isinstance(error, OSError) and error.strerror:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return PhotoError(
+            f"{error.filename or 'A file'} cannot be used: {error.strerror}.",
+            "Make room on the disk." if full else "Check that it is there, and its permissions.",
         )
     return XpsrError(f"Unexpected {type(error).__name__}: {first_line}", "Add --debug to see where it happened.")

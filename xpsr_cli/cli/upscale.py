@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xpsr_cli.cli.console import Console, quiet_third_parties
+from xpsr_cli.cli.model_files import hash_of_model
 from xpsr_cli.cli.options import (
     ConfigOption,
     DebugFlag,
@@ -18,7 +20,18 @@ from xpsr_cli.cli.options import (
     QuietFlag,
 )
 from xpsr_cli.errors import UsageError
-from xpsr_cli.settings import MAX_SCALE, MIN_SCALE, ColorFix, Precision, SchedulerName, UpscaleSettings
+from xpsr_cli.photos.inputs import Shard
+from xpsr_cli.settings import (
+    MAX_SCALE,
+    MIN_SCALE,
+    Bits,
+    ColorFix,
+    Compression,
+    OutputOptions,
+    Precision,
+    SchedulerName,
+    UpscaleSettings,
+)
 from xpsr_cli.weights import DEFAULT_MODEL, FULL_MODEL, entry_named, find_base, find_model, installed_folder
 
 if TYPE_CHECKING:
@@ -48,13 +61,32 @@ def upscale(
     ] = None,
     tile_size: Annotated[int | None, typer.Option(help=f"Window in pixels of the result, times 64. {_OWN}")] = None,
     tile_overlap: Annotated[int | None, typer.Option(help=f"Overlap in pixels of the result, times 8. {_OWN}")] = None,
-    tile_batch: Annotated[int, typer.Option(help="Windows at once; changes speed only.")] = 1,
+    tile_batch: Annotated[
+        int | None, typer.Option(help="Windows at once; changes speed only.", show_default="by the memory")
+    ] = None,
+    bits: Annotated[Bits, typer.Option(help="Bits per channel of the result; auto: those of the photo.")] = Bits.AUTO,
     quality: Annotated[int | None, typer.Option(help="JPEG or WebP quality, 1 to 100.")] = None,
+    compression: Annotated[
+        Compression | None, typer.Option(help="Of PNG and TIFF; all are lossless.", show_default="deflate")
+    ] = None,
+    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Keep the colour profile only.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Measure whether windows show in the result.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", help="Take folders under a folder too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out photos whose result exists.")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="Do one part of the photos only, as in 3/8; slurm: that of the array task.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell sizes, memory and time; write nothing.")] = False,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the journal and half-done work.", show_default=".xpsr in the output"),
+    ] = None,
+    in_memory: Annotated[
+        float, typer.Option(help="Megapixels of a result up to which it is worked on in memory, not in files.")
+    ] = UpscaleSettings.in_memory_mp,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.AUTO,
     config: ConfigOption = None,
@@ -79,7 +111,11 @@ def upscale(
         tile_size=tile_size,
         tile_overlap=tile_overlap,
         tile_batch=tile_batch,
+        in_memory_mp=in_memory,
+        verify=verify,
     )
+    output_options = OutputOptions(bits=bits, quality=quality, compression=compression, metadata=not no_metadata)
+    part = None if shard is None else Shard.parse(shard)
     console = Console(quiet=quiet, as_json=as_json)
     folder = find_model(model)
     base = find_base(folder)
@@ -89,9 +125,23 @@ def upscale(
         quiet_third_parties()
     from xpsr_cli.cli.batch import Batch, FileOptions
 
-    files = FileOptions(recursive=recursive, overwrite=overwrite, skip_existing=skip_existing, quality=quality)
-    batch = Batch(settings, files, console, stop_at_errors=debug)
+    files = FileOptions(
+        recursive=recursive,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        shard=part,
+        work_dir=work_dir,
+        dry_run=dry_run,
+        output=output_options,
+    )
+    model_facts = partial(_facts_of_model, folder, base, precision)
+    batch = Batch(settings, files, console, model_facts, stop_at_errors=debug)
     batch.run(inputs, output, lambda: _load_upscaler(folder, base, device, precision))
+
+
+def _facts_of_model(folder: Path, base: Path | None, precision: Precision) -> dict[str, str]:
+    """What of the model decides the bytes of a result."""
+    return {"precision": precision.value, "weights": hash_of_model(folder, base)}
 
 
 def _load_upscaler(folder: Path, base: Path | None, device: str, precision: Precision) -> Upscaler:

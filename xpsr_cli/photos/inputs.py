@@ -82,7 +82,7 @@ def find_photos(
         raise UsageError("No photo is named.", "Name files, folders or patterns such as 'photos/*.jpg'.")
     found: dict[str, Path] = {}
     for path in paths:
-        for photo in _photos_of(Path(path), recursive, leave_out and Path(leave_out)):
+        for photo in _photos_of(Path(path), recursive, None if leave_out is None else Path(leave_out)):
             found.setdefault(os.path.realpath(photo), photo)
     return sorted(found.values())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -98,4 +97,5 @@ def _flat(values: Making) -> Iterator[tuple[str, Any]]:
 
 
 def _words(value: Any) -> str:
-    return "unset" if value is None else textwrap.shorten(json.dumps(value, ensure_ascii=False), 60)
+    text = "unset" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:28]} ... {text[-28:]}"

@@ -1,0 +1,75 @@
+"""One photo from its file to the file of its result, whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xpsr_cli.errors import PhotoError
+from xpsr_cli.photos.photo import PhotoInfo
+from xpsr_cli.photos.provenance import make_manifest, with_provenance
+from xpsr_cli.photos.sink import result_info, write_bands
+from xpsr_cli.photos.source import open_photo
+from xpsr_cli.progress import Progress
+from xpsr_cli.settings import OutputOptions, UpscaleSettings
+from xpsr_cli.upscaling.journal import Claim
+
+if TYPE_CHECKING:
+    from xpsr_cli.upscaling.enlargement import Enlargement
+    from xpsr_cli.upscaling.upscaler import Upscaler
+
+WITHOUT_EFFECT = frozenset({"tile_batch", "in_memory_mp", "verify"})
+"""Settings that change speed, memory or what is said, but no byte of a result."""
+
+
+def upscale_file(
+    claim: Claim, upscaler: Upscaler, settings: UpscaleSettings, options: OutputOptions, progress: Progress
+) -> tuple[PhotoInfo, Enlargement]:
+    """Enlarge the photo of a claim and put the result in its place; what was written, and how it came about.
+
+    Raises what reading, enlarging and writing raise; nothing is left of the result then.
+    """
+    claim.work_folder.mkdir(parents=True, exist_ok=True)
+    with open_photo(claim.source, spool_folder=claim.work_folder) as photo:
+        made = upscaler.upscale(photo, settings, progress, work_folder=claim.work_folder)
+        info = result_info(made.info, made.info.size, claim.target, options)
+        if options.metadata:
+            manifest = _manifest(claim, upscaler, made, options)
+            info = replace(info, metadata=with_provenance(info.metadata, manifest))
+        with _told_of(claim.target, claim.complete):
+            write_bands(made.bands(), info, claim.complete, options, temporary=claim.temporary)
+    claim.commit()
+    return info, made
+
+
+def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a result's settings, those that have a say in its bytes."""
+    return {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
+
+
+def _manifest(claim: Claim, upscaler: Upscaler, made: Enlargement, options: OutputOptions) -> dict[str, Any]:
+    machine = {name: value for name, value in upscaler.identity.items() if name not in ("model", "weights")}
+    return make_manifest(
+        model=upscaler.components.name,
+        weights=upscaler.components.fingerprint,
+        input_name=claim.source.name,
+        input_sha256=claim.photo.sha256,
+        settings=deciding(made.settings),
+        options=options,
+        seed=made.seed,
+        made_with=machine,
+    )
+
+
+@contextmanager
+def _told_of(target: Path, complete: Path) -> Iterator[None]:
+    """Failures to write ``complete`` speak of the file that the user asked for."""
+    try:
+        yield
+    except PhotoError as error:
+        message = error.message.replace(os.path.realpath(complete), str(target))
+        raise PhotoError(message, error.hint) from error
