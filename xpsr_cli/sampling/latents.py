@@ -1,10 +1,12 @@
-"""Photos to latents and back, on canvases of any size and without trace, for both kinds of autoencoder."""
+"""Photos to latents and back, window by window, on canvases of any size and without trace, for both autoencoders."""
 
 # shapes: H W canvas pixels, h w canvas latent cells, c latent channels, f pixels per latent cell
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -14,24 +16,38 @@ from torch import Tensor
 
 from xpsr_cli.device import Placement
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
-from xpsr_cli.sampling.staged import decoder_stages, encoder_stages, run_stages
-from xpsr_cli.sampling.tiles import blocks
+from xpsr_cli.sampling.pooled_norms import FrozenLayers, decoder_layers, encoder_layers
+from xpsr_cli.sampling.tiles import Window
 
 WINDOW_PX = 1024
-"""Pixels along the side of what an autoencoder is given at once; smaller canvases are one plain call."""
+"""Pixels along the longer side of what Stable Diffusion's autoencoder is given at once; larger canvases are cut."""
+
+CanvasImage = Callable[[Window], Tensor]
+"""The enlarged input under a window of pixels, (1, 3, h, w) in [0, 1], float32, in memory."""
+CanvasLatents = Callable[[Window], Tensor]
+"""The latents under a window of latent cells, (1, c, h, w), scaled for diffusion, float32, in memory."""
+Encode = Callable[[Window], tuple[Tensor, Tensor]]
+"""Mean and deviation of the latents under a window of latent cells, (1, c, h, w) each, scaled for diffusion."""
+Decode = Callable[[Window], Tensor]
+"""The photo under a window of latent cells, (1, 3, f h, f w) in [0, 1]."""
 
 
 class LatentCodec(Protocol):
-    """An autoencoder on whole canvases, which stay in memory while windows visit the device."""
+    """An autoencoder on canvases that are read and written in windows.
+
+    What it says of a cell depends on the canvas, not on the window the cell is asked for in, up to float rounding.
+    """
 
     channels: int
     factor: int  # f
+    residual: bool  # the latents of the enlarged input itself are zero, so that nobody need ask the encoder
+    block: int  # latent cells along the side of the windows that it works on best
 
-    def encode(self, image_01: Tensor) -> tuple[Tensor, Tensor]:
-        """Photo (1, 3, H, W) in [0, 1] to mean and deviation of its latents, (1, c, h, w), scaled for diffusion."""
+    def encoder(self, image: CanvasImage, height: int, width: int) -> Encode:
+        """The encoder of a canvas of ``height`` x ``width`` latent cells."""
 
-    def decode(self, latents: Tensor, image_01: Tensor) -> Tensor:
-        """Latents (1, c, h, w), and the enlarged input they belong to, to a photo (1, 3, H, W) in [0, 1]."""
+    def decoder(self, latents: CanvasLatents, image: CanvasImage, height: int, width: int) -> Decode:
+        """The decoder of a canvas of ``height`` x ``width`` latent cells, and the enlarged input they belong to."""
 
 
 def make_codec(vae: AutoencoderKL | ResidualAutoencoder, placement: Placement) -> LatentCodec:
@@ -54,35 +70,45 @@ def make_codec(vae: AutoencoderKL | ResidualAutoencoder, placement: Placement) -
 class ResidualCodec:
     """Latents of what the enlarged input lacks. Its decoder sees finitely far, so windows with a halo are exact."""
 
+    residual = True
+    block = 128  # of 4 pixels
+
     def __init__(self, vae: ResidualAutoencoder, placement: Placement) -> None:
         self.vae = vae
         self.placement = placement
         self.channels = int(vae.config.latent_channels)
         self.factor = int(vae.config.block_size)
 
-    def encode(self, image_01: Tensor) -> tuple[Tensor, Tensor]:
+    def encoder(self, image: CanvasImage, height: int, width: int) -> Encode:
         """All zero: the enlarged input lacks nothing of itself."""
-        zero = torch.zeros(1, self.channels, image_01.shape[-2] // self.factor, image_01.shape[-1] // self.factor)
-        return zero, zero
 
-    @torch.inference_mode()
-    def decode(self, latents: Tensor, image_01: Tensor) -> Tensor:
-        """Window by window, each with the context its cells depend on."""
-        height, width = latents.shape[-2:]
-        photo = torch.empty_like(image_01)
-        for core in blocks(height, width, WINDOW_PX // self.factor):
-            outer = core.grown(self.vae.halo_latents, height, width)
-            enlarged_pm1 = outer.scaled(self.factor).crop(image_01) * 2 - 1
-            decoded = self.vae.decode_residual(
-                self.placement.put(outer.crop(latents)), self.placement.put(enlarged_pm1)
-            )
-            piece = core.within(outer).scaled(self.factor).crop(self.placement.fetch(decoded))
-            core.scaled(self.factor).crop(photo).copy_((piece / 2 + 0.5).clamp(0, 1))
-        return photo
+        def encode(window: Window) -> tuple[Tensor, Tensor]:
+            zero = torch.zeros(1, self.channels, window.h, window.w)
+            return zero, zero
+
+        return encode
+
+    def decoder(self, latents: CanvasLatents, image: CanvasImage, height: int, width: int) -> Decode:
+        """Every window is computed with the context its cells depend on."""
+
+        @torch.inference_mode()
+        def decode(window: Window) -> Tensor:
+            outer = window.grown(self.vae.halo_latents, height, width)
+            enlarged_pm1 = image(outer.scaled(self.factor)) * 2 - 1
+            decoded = self.vae.decode_residual(self.placement.put(latents(outer)), self.placement.put(enlarged_pm1))
+            return _to_01(self.placement.fetch(window.within(outer).scaled(self.factor).crop(decoded)))
+
+        return decode
 
 
 class KLCodec:
-    """Stable Diffusion's autoencoder: one plain call on a small canvas, stage by stage on a large one."""
+    """Stable Diffusion's autoencoder: one plain call on a small canvas, windows with frozen norms on a large one.
+
+    A small canvas is computed, and the sample of a large one taken, when the first window is asked for.
+    """
+
+    residual = False
+    block = 64  # of 8 pixels
 
     def __init__(self, vae: AutoencoderKL, placement: Placement) -> None:
         self.vae = vae
@@ -91,24 +117,59 @@ class KLCodec:
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.scaling = float(vae.config.scaling_factor)  # 0.18215 for SD 1.5: unit variance
 
-    @torch.inference_mode()
-    def encode(self, image_01: Tensor) -> tuple[Tensor, Tensor]:
-        image_pm1 = image_01 * 2 - 1
-        if max(image_01.shape[-2:]) <= WINDOW_PX:
-            posterior = self.vae.encode(self.placement.put(image_pm1)).latent_dist
-        else:
-            moments = run_stages(
-                encoder_stages(self.vae), image_pm1, image_01.shape[-2] // self.factor, self.placement
-            )
-            posterior = DiagonalGaussianDistribution(moments)
-        return self.placement.fetch(posterior.mean) * self.scaling, self.placement.fetch(posterior.std) * self.scaling
+    def encoder(self, image: CanvasImage, height: int, width: int) -> Encode:
+        """Mean and deviation of what the encoder makes of the enlarged input."""
 
-    @torch.inference_mode()
-    def decode(self, latents: Tensor, image_01: Tensor) -> Tensor:
+        def read(window: Window) -> Tensor:
+            return self.placement.put(image(window.scaled(self.factor)) * 2 - 1)
+
+        def scaled(posterior: DiagonalGaussianDistribution) -> tuple[Tensor, Tensor]:
+            fetch = self.placement.fetch
+            return fetch(posterior.mean) * self.scaling, fetch(posterior.std) * self.scaling
+
+        @cache
+        def whole() -> tuple[Tensor, Tensor]:
+            return scaled(self.vae.encode(read(Window(0, 0, height, width))).latent_dist)
+
+        @cache
+        def layers() -> FrozenLayers:
+            return FrozenLayers(encoder_layers(self.vae), read, height, width, scale=1)
+
+        @torch.inference_mode()
+        def encode(window: Window) -> tuple[Tensor, Tensor]:
+            if self._at_once(height, width):
+                mean, deviation = whole()
+                return window.crop(mean), window.crop(deviation)
+            return scaled(DiagonalGaussianDistribution(layers()(window)))
+
+        return encode
+
+    def decoder(self, latents: CanvasLatents, image: CanvasImage, height: int, width: int) -> Decode:
         """Latents to a photo; the enlarged input is not needed."""
-        latents = latents / self.scaling
-        if max(latents.shape[-2:]) * self.factor <= WINDOW_PX:
-            photo_pm1 = self.placement.fetch(self.vae.decode(self.placement.put(latents)).sample)
-        else:
-            photo_pm1 = run_stages(decoder_stages(self.vae), latents, latents.shape[-2], self.placement)
-        return (photo_pm1 / 2 + 0.5).clamp(0, 1)
+
+        def read(window: Window) -> Tensor:
+            return self.placement.put(latents(window) / self.scaling)
+
+        @cache
+        def whole() -> Tensor:
+            decoded = self.vae.decode(read(Window(0, 0, height, width))).sample
+            return _to_01(self.placement.fetch(decoded))
+
+        @cache
+        def layers() -> FrozenLayers:
+            return FrozenLayers(decoder_layers(self.vae), read, height, width, scale=self.factor)
+
+        @torch.inference_mode()
+        def decode(window: Window) -> Tensor:
+            if self._at_once(height, width):
+                return window.scaled(self.factor).crop(whole())
+            return _to_01(self.placement.fetch(layers()(window)))
+
+        return decode
+
+    def _at_once(self, height: int, width: int) -> bool:
+        return max(height, width) * self.factor <= WINDOW_PX
+
+
+def _to_01(photo_pm1: Tensor) -> Tensor:
+    return (photo_pm1 / 2 + 0.5).clamp(0, 1)
