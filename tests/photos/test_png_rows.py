@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from png_maker import KINDS, chunk, expected_01, make_png, palette, random_samples
-from small_photos import refusal
+from small_photos import camera_exif, refusal
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos import png_rows
@@ -87,6 +87,19 @@ def test_what_the_file_says_beside_its_pixels_is_read_before_and_behind_them(tmp
     assert metadata.xmp == b"<x/>"
     assert metadata.iptc == bytes.fromhex("1c0205000141")
     np.testing.assert_allclose(metadata.dpi, (300, 150), rtol=1e-4)
+
+
+def test_profiles_that_are_kept_as_text_are_read(tmp_path, icc):
+    chunks = [
+        (b"tEXt", f"Raw profile type {kind}\0\n{kind}\n{len(data):8}\n{data.hex()}\n".encode())
+        for kind, data in (("xmp", b"<x/>"), ("icc", icc), ("APP1", b"Exif\0\0" + camera_exif()))
+    ]
+    (tmp_path / "a.png").write_bytes(make_png(random_samples(2, 8), 8, 2, before=chunks))
+    info, _ = whole(tmp_path / "a.png")
+    assert (info.metadata.xmp, info.metadata.icc) == (b"<x/>", icc)
+    assert b"Maker" in info.metadata.exif
+    assert info.size == (41, 37)  # it lies on its side
+    assert info.metadata.texts == ()
 
 
 def test_colours_by_number_are_kept(tmp_path):

@@ -48,7 +48,13 @@ def test_a_full_disk_is_said_and_not_called_damage(tmp_path):
     spool = Spool((100, 100, 3), np.dtype(np.uint8), folder=tmp_path, memory_bytes=0)
     spool._file.close()
     spool._file = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115 - closed by the spool
-    with refusal(PhotoError, tmp_path, "is full", "TMPDIR") as caught:
+    with refusal(PhotoError, tmp_path, "too little room", "TMPDIR") as caught:
         spool.write(0, 0, np.zeros((100, 100, 3), np.uint8))
     assert caught.value.__cause__.errno == errno.ENOSPC
     spool.close()
+
+
+def test_a_disk_that_will_not_do_is_known_before_anything_is_written(tmp_path):
+    with refusal(PhotoError, tmp_path, "too little room", "1000000000.0 GB"):
+        Spool((10**9, 10**9, 1), np.dtype(np.uint8), folder=tmp_path)
+    assert os.listdir(tmp_path) == []

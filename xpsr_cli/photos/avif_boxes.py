@@ -18,12 +18,13 @@ _MAX_META = 2**24
 
 @dataclass(frozen=True)
 class AvifBoxes:
-    """``bits`` of a sample; ``hdr`` names a transfer of high dynamic range; ``cicp`` are the colours as PNG has them.
+    """``bits`` of a sample; ``grey`` without colours; ``hdr`` names a transfer of high dynamic range.
 
-    ``cicp`` is ``None`` for those of sRGB, and where a file does not say.
+    ``cicp`` are the colours as a PNG has them, ``None`` for those of sRGB, and where a file does not say.
     """
 
     bits: int = 8
+    grey: bool = False
     hdr: str = ""
     cicp: bytes | None = None
 
@@ -34,15 +35,17 @@ def read_boxes(stream: BinaryIO) -> AvifBoxes:
     if meta is None:
         raise ValueError("no description of a picture in it")
     bits, hdr, cicp = 8, "", None
+    grey = []  # by coded picture: an alpha channel is a grey one of its own
     for kind, box in _properties(meta):
-        if kind == b"av1C" and len(box) >= 3 and box[2] & 0x40:
-            bits = max(bits, 12 if box[2] & 0x20 else 10)
+        if kind == b"av1C" and len(box) >= 3:
+            bits = max(bits, (12 if box[2] & 0x20 else 10) if box[2] & 0x40 else 8)
+            grey.append(bool(box[2] & 0x10))
         elif kind == b"colr" and box[:4] == b"nclx" and len(box) >= 8:
             primaries, transfer = int.from_bytes(box[4:6], "big"), int.from_bytes(box[6:8], "big")
             hdr = hdr or _HDR.get(transfer, "")
             if primaries not in (_BT709, _UNSPECIFIED) or transfer not in _LIKE_SRGB_TRANSFER:
                 cicp = bytes([primaries & 255, transfer & 255, 0, 1])  # RGB, full range
-    return AvifBoxes(bits, hdr, cicp)
+    return AvifBoxes(bits, bool(grey) and all(grey), hdr, cicp)
 
 
 def _file_boxes(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from xpsr_cli.photos.iptc import raw_profile
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 _SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
@@ -22,6 +24,13 @@ _READ = _COLOUR_CHUNKS | {b"PLTE", b"tRNS", b"acTL", b"pHYs", b"iCCP", b"eXIf", 
 _MAX_BYTES = 2**26  # of profile, EXIF and texts in all, as they expand
 _XMP = "XML:com.adobe.xmp"
 _INCH = 0.0254  # metres
+# Where ImageMagick puts what it has no chunk for, as text.
+_RAW_PROFILES = (
+    ("Raw profile type xmp", "xmp"),
+    ("Raw profile type icc", "icc_profile"),
+    ("Raw profile type icm", "icc_profile"),
+    ("Raw profile type APP1", "exif"),
+)
 
 
 @dataclass
@@ -92,6 +101,9 @@ def read_header(stream: BinaryIO, judge: Callable[[PngHeader], None] | None = No
     if not header.pixels_at:
         raise ValueError("no pixels in it")
     header.pictures = frames + (not first_is_frame) if frames else 1
+    for keyword, name in _RAW_PROFILES:
+        if name not in header.metadata and keyword in header.metadata:
+            header.metadata[name] = raw_profile(header.metadata[keyword])
     return header
 
 

@@ -7,6 +7,7 @@ the program ends. Windows are read from it row by row, so that memory stays as s
 from __future__ import annotations
 
 import errno
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,11 @@ class Spool:
             self._folder = str(folder or tempfile.gettempdir())
             try:
                 self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - see close
+                if shutil.disk_usage(self._folder).free < self._size:
+                    raise OSError(errno.ENOSPC, "no room")
                 self._file.truncate(self._size)
             except OSError as error:
+                self.close()
                 raise self._no_room(error) from error
 
     @property
@@ -104,8 +108,8 @@ class Spool:
 
     def _no_room(self, error: OSError) -> PhotoError:
         gigabytes = self._size / 1e9
-        why = "is full" if error.errno == errno.ENOSPC else f"cannot be used ({reason(error)})"
+        why = "has too little room" if error.errno == errno.ENOSPC else f"cannot be used ({reason(error)})"
         return PhotoError(
-            f"{self._folder} {why}, and {gigabytes:.1f} GB are needed there for the pixels of the photo.",
+            f"{self._folder} {why}: {gigabytes:.1f} GB are needed there for the pixels of the photo.",
             "Make room, or set TMPDIR to a folder on a larger disk.",
         )

@@ -57,7 +57,7 @@ def open_whole(photo_format: PhotoFormat, path: Path, stream: BinaryIO, folder: 
             width,
             height,
             depth=Depth.U16 if boxes.bits > 8 else Depth.U8,
-            colours=_COLOURS[image.mode],
+            colours=1 if boxes.grey else _COLOURS[image.mode],
             alpha=image.mode == "RGBA",
             metadata=_metadata(image, boxes),
         )
@@ -106,8 +106,8 @@ def _decode(photo_format: PhotoFormat, stream: BinaryIO, path: Path, spool: Spoo
         raise ValueError(f"a picture of {image.size[0]} x {image.size[1]} pixels")
     for top in range(0, height, _BAND_ROWS):
         bottom = min(top + _BAND_ROWS, height)
-        band = np.asarray(image.crop((0, top, width, bottom)))
-        spool.write(top, 0, band.reshape(bottom - top, width, channels))
+        band = np.asarray(image.crop((0, top, width, bottom))).reshape(bottom - top, width, -1)
+        spool.write(top, 0, _with_channels(band, channels))
 
 
 def _decode_deep(stream: BinaryIO, bits: int, spool: Spool) -> None:
@@ -115,8 +115,18 @@ def _decode_deep(stream: BinaryIO, bits: int, spool: Spool) -> None:
     stream.seek(0)
     pixels: Samples = np.asarray(imagecodecs.avif_decode(stream.read()))
     height, width, channels = spool.shape
-    if pixels.dtype != np.uint16 or pixels.shape != spool.shape:
+    if pixels.dtype != np.uint16 or pixels.shape[:2] != (height, width):
         raise ValueError(f"pixels of {pixels.dtype} {pixels.shape}")
+    pixels = pixels.reshape(height, width, -1)
     for top in range(0, height, _BAND_ROWS):
         band = pixels[top : top + _BAND_ROWS] * np.float32(65535 / (2**bits - 1))
-        spool.write(top, 0, np.rint(band).astype(np.uint16))
+        spool.write(top, 0, _with_channels(np.rint(band).astype(np.uint16), channels))
+
+
+def _with_channels(band: Samples, channels: int) -> Samples:
+    """A grey picture that a decoder gives as red, green and blue, as the one channel it is, or with its alpha."""
+    if channels <= 2 < band.shape[2]:
+        band = band[..., :: 3 if channels == 2 else band.shape[2]]
+    if band.shape[2] != channels:
+        raise ValueError(f"{band.shape[2]} channels")
+    return band
