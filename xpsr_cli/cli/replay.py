@@ -110,13 +110,13 @@ def _manifest_of(result: Path) -> dict[str, Any]:
 
 
 def _lines(values: Mapping[str, Any], indent: str = "  ") -> Iterator[str]:
-    """A manifest as lines of name and value; what is not set is left out."""
-    for name, value in values.items():
+    """A manifest as lines of name and value, single values before groups; what is not set is left out."""
+    for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], Mapping)):
         if isinstance(value, Mapping):
-            if any(under is not None for under in value.values()):
+            if any(under not in (None, "") for under in value.values()):
                 yield f"{indent}{name}"
                 yield from _lines(value, indent + "  ")
-        elif value is not None:
+        elif value not in (None, ""):
             yield f"{indent}{name:{26 - len(indent)}} {' '.join(str(value).split())}".rstrip()
 
 
