@@ -114,6 +114,7 @@ class Photo:
     name: str = "photo"
     grey: bool = False
     path: Path | None = None
+    cmyk: bool = False
 
     def __post_init__(self) -> None:
         known = [depth.dtype for depth in Depth]
@@ -131,15 +132,24 @@ class Photo:
         info = source.info
         region = source.read(0, 0, info.height, info.width)
         alpha = None if region.alpha is None else quantize(region.alpha, info.depth)
-        return cls(quantize(region.colour, info.depth), alpha, info.metadata, info.name, info.grey, info.path)
+        return cls(
+            quantize(region.colour, info.depth), alpha, info.metadata, info.name, info.grey, info.path, info.cmyk
+        )
 
     @property
     def info(self) -> PhotoInfo:
         """The photo without its pixels."""
         depth = next(depth for depth in Depth if depth.dtype == self.pixels.dtype)
-        has_alpha = self.alpha is not None
         return PhotoInfo(
-            self.width, self.height, depth, self.grey, has_alpha, False, self.metadata, self.name, self.path
+            self.width,
+            self.height,
+            depth,
+            self.grey,
+            self.alpha is not None,
+            self.cmyk,
+            self.metadata,
+            self.name,
+            self.path,
         )
 
     @property

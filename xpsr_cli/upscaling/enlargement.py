@@ -154,7 +154,7 @@ class Enlargement:
         colour = quantize(np.concatenate([band.colour for band in bands]), info.depth)
         alphas = [band.alpha for band in bands if band.alpha is not None]
         alpha = quantize(np.concatenate(alphas), info.depth) if alphas else None
-        return Photo(colour, alpha, info.metadata, info.name, info.grey, info.path)
+        return Photo(colour, alpha, info.metadata, info.name, info.grey, info.path, info.cmyk)
 
     def _picture(self) -> Picture:
         fix = ColorFix(self.settings["color_fix"])
