@@ -87,3 +87,9 @@ def test_the_text_of_a_png_is_what_imagemagick_writes():
     assert int(size) == len(bytes.fromhex("".join(lines)))
     assert all(len(line) <= 72 for line in lines)
     assert iptc_of({PNG_KEYWORD: text}) == RECORDS
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_padding_goes_and_an_empty_last_record_stays(padding):
+    records = RECORDS + b"\x1c\x02\x05\x00\x00"
+    assert iptc_of({"iptc": records + bytes(padding)}) == records

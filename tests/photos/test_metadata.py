@@ -292,3 +292,11 @@ def test_texts_that_travel_in_fields_of_their_own_are_no_texts():
 def test_without_metadata_the_values_still_mean_the_same(icc):
     everything = Metadata(icc, b"e", b"x", b"i", (72.0, 72.0), TEXTS, ((b"gAMA", b"g"),))
     assert everything.only_profile() == Metadata(icc=icc, png_colour=((b"gAMA", b"g"),))
+
+def test_an_exif_block_that_only_turned_the_picture_is_gone(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (48, 80)).save(tmp_path / "a.jpg", exif=exif)
+    metadata = read_photo(tmp_path / "a.jpg").metadata
+    assert metadata.exif is None
+    assert metadata.for_size(80, 48).exif is None

@@ -76,8 +76,11 @@ def iptc(block: bytes) -> bytes | None:
     return next((field.data for field in read_directory(stream, layout, offset)[0] if field.tag == _IPTC), None)
 
 
-def upright(block: bytes) -> bytes:
-    """The block of a picture that has been turned upright: no orientation, no thumbnail, no places in pixels."""
+def upright(block: bytes) -> bytes | None:
+    """The block of a picture that has been turned upright: no orientation, no thumbnail, no places in pixels.
+
+    ``None`` when that was all it said.
+    """
     edited = bytearray(block)
     layout, places, following = _directories(block)
     edits = {0: {_ORIENTATION: None}, _EXIF_IFD: {_SUBJECT_AREA: None, _SUBJECT_LOCATION: None}}
@@ -86,7 +89,7 @@ def upright(block: bytes) -> bytes:
             edit_directory(edited, layout, places[kind], tags)
     if following:
         _erase_thumbnail(edited, layout, following)
-    return bytes(edited)
+    return bytes(edited) if layout.count.unpack_from(edited, places[0])[0] else None
 
 
 def with_size(block: bytes, width: int, height: int) -> bytes:

@@ -29,7 +29,18 @@ def iptc_of(info: Mapping[Any, Any]) -> bytes | None:
         found = raw_profile(text)
     if isinstance(found, bytes) and found.startswith(_MARK):
         found = _resource(found)
-    return found.rstrip(b"\0") if isinstance(found, bytes) and found[:1] == bytes([_RECORD]) else None
+    return _records(found) if isinstance(found, bytes) and found[:1] == bytes([_RECORD]) else None
+
+
+def _records(data: bytes) -> bytes:
+    """The data without the zeros that pad it behind its last record (IIM 4.2, section 1.5: lengths of two bytes)."""
+    at = 0
+    while data[at : at + 1] == bytes([_RECORD]) and at + 5 <= len(data):
+        length = int.from_bytes(data[at + 3 : at + 5], "big")
+        if length >= 0x8000:  # an extended one: the length of the length; never seen in photos
+            return data
+        at += 5 + length
+    return data[:at]
 
 
 def raw_profile(text: str) -> bytes | None:
