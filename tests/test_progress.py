@@ -6,7 +6,7 @@ import pytest
 
 from xpsr_cli.progress import Eta, in_words
 
-SECONDS = {"file": 0.4, "encode": 0.9, "sample": 2.0, "decode": 4.5}  # per unit; not the costs that are assumed
+SECONDS = {"file": 0.4, "encode": 0.9, "sample": 2.0, "decode": 1.2}  # per unit; not the costs that are assumed
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(upscale, album, tmp_path)
     outcome = upscale(album, "-o", tmp_path / "out", "--recursive", "--dry-run", "--scale", 2, "--steps", 4)
     assert outcome.code == 0
     assert len(outcome.out.splitlines()) == 4
-    for words in ("24 x 20 to 48 x 40 pixels", "8 bits", "1 window x 4 steps", "GB of memory"):
+    for words in ("24 x 20 to 48 x 40 pixels", "8 bits, 1 window, 4 steps, about ", "GB of memory"):
         assert words in outcome.out
     assert outcome.err.startswith("4 photos: ")
     outcome = upscale(album, "-o", tmp_path / "out", "--dry-run", "--json", "--in-memory", 0)

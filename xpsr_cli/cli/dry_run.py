@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from xpsr_cli.upscaling.plan import Plan
     from xpsr_cli.upscaling.upscaler import Upscaler
 
-_BAND_BYTES_PER_COLUMN = 128 * 3 * 4 * 12
-"""Memory that a column of the result takes: a dozen float32 copies of a band are alive at the worst moment."""
+_BYTES_PER_COLUMN = 90_000
+"""Memory for each column of the result, measured: bands over the whole width are decoded, matched and written."""
 
 
 def tell_forecast(
@@ -31,27 +32,19 @@ def tell_forecast(
 ) -> None:
     """Tell what each photo would take, and all together. ``planned`` are files, headers (photo, result) and plans.
 
-    Time and memory are measured on one window, on the device that would do the work.
+    Time and memory are measured on one window, on the device that would do the work; on a GPU the memory is the GPU's.
     """
     seconds_per_window = upscaler.seconds_per_window(settings)
-    networks_bytes = _memory_in_use(upscaler)
+    window_bytes = _memory_of_a_window(upscaler)
     every: list[dict[str, Any]] = []
     for source, target, photo, result, plan in planned:
+        facts = _facts(photo, result, plan)
+        facts["memory_bytes"] = window_bytes
+        if upscaler.placement.device.type != "cuda":
+            facts["memory_bytes"] += result.width * _BYTES_PER_COLUMN + (0 if plan.in_files else plan.latent_bytes)
+        facts["scratch_bytes"] = (plan.latent_bytes if plan.in_files else 0) + _spooled(source, photo)
         units = units_of(len(plan.windows), plan.steps)
-        facts = {
-            "input_width": photo.width,
-            "input_height": photo.height,
-            "width": result.width,
-            "height": result.height,
-            "bits": bits_of(result),
-            "windows": len(plan.windows),
-            "steps": plan.steps,
-            "memory_bytes": networks_bytes
-            + plan.size[0] * _BAND_BYTES_PER_COLUMN
-            + (0 if plan.in_files else plan.latent_bytes),
-            "scratch_bytes": (plan.latent_bytes if plan.in_files else 0) + _spooled(source, photo),
-            "seconds": round(seconds_per_window * sum(RELATIVE_COST[stage] * n for stage, n in units.items()), 1),
-        }
+        facts["seconds"] = round(seconds_per_window * sum(RELATIVE_COST[stage] * n for stage, n in units.items()), 1)
         every.append(facts)
         tell_planned(console, source, target, f"{source} -> {target}: {_line(facts)}", facts)
     if len(every) > 1:
@@ -60,11 +53,23 @@ def tell_forecast(
         console.note(f"{len(every)} photos: {_amounts(memory, scratch, seconds)}")
 
 
+def _facts(photo: PhotoInfo, result: PhotoInfo, plan: Plan) -> dict[str, Any]:
+    return {
+        "input_width": photo.width,
+        "input_height": photo.height,
+        "width": result.width,
+        "height": result.height,
+        "bits": bits_of(result),
+        "windows": len(plan.windows),
+        "steps": plan.steps,
+    }
+
+
 def _line(facts: dict[str, Any]) -> str:
     sizes = f"{facts['input_width']} x {facts['input_height']} to {facts['width']} x {facts['height']} pixels"
-    work = f"{facts['windows']} window{'s' * (facts['windows'] > 1)} x {facts['steps']} steps"
+    windows, steps = (f"{facts[name]} {name if facts[name] > 1 else name[:-1]}" for name in ("windows", "steps"))
     amounts = _amounts(facts["memory_bytes"], facts["scratch_bytes"], facts["seconds"])
-    return f"{sizes}, {facts['bits']} bits, {work}, {amounts}"
+    return f"{sizes}, {facts['bits']} bits, {windows}, {steps}, {amounts}"
 
 
 def _amounts(memory_bytes: int, scratch_bytes: int, seconds: float) -> str:
@@ -72,16 +77,21 @@ def _amounts(memory_bytes: int, scratch_bytes: int, seconds: float) -> str:
     return f"about {memory_bytes / 1e9:.1f} GB of memory{disk}, about {in_words(seconds)}"
 
 
-def _memory_in_use(upscaler: Upscaler) -> int:
+def _memory_of_a_window(upscaler: Upscaler) -> int:
     """The most memory, in bytes, that the networks and one window have taken, on the device they run on."""
-    import psutil
     import torch
 
     device = upscaler.placement.device
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved(device))
-    memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", 0) or memory.rss)
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _spooled(source: Path, photo: PhotoInfo) -> int:
