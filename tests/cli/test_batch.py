@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -282,6 +283,43 @@ def test_a_run_in_which_everything_fails_leaves_nothing(upscale, album, tmp_path
     assert not (tmp_path / "out").exists()
     assert upscale(album / "a.jpg", "-o", tmp_path / "a.png").code == ExitCode.MEMORY
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on the size of files")
+def test_a_disk_that_takes_no_more_is_a_sentence_and_no_half_file(upscale, album, tmp_path):
+    """A limit on the size of files stands for a full disk: the write fails in the middle."""
+    import resource
+
+    Image.effect_noise((200, 200), 90).convert("RGB").save(album / "b.png")
+    out = tmp_path / "out"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        many = upscale(album, "-o", out, "--json")
+        one = upscale(album / "b.png", "-o", out / "one.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert many.code == ExitCode.PARTIAL
+    assert statuses(many) == {"a.png": "done", "b.png": "failed", "c.png": "done"}
+    assert one.code == ExitCode.PHOTO
+    assert one.err.startswith(f"error: {out / 'one.png'} could not be written: ")
+    assert len(one.err.splitlines()) == 2
+    assert names(out) == ["a.png", "c.png"]
+    assert [path.name for path in (out / ".xpsr").iterdir()] == ["journal.jsonl"]
+    assert statuses(upscale(album, "-o", out, "--json")) == {
+        "a.png": "done before",
+        "b.png": "done",
+        "c.png": "done before",
+    }
+
+
+def test_a_file_in_the_way_of_the_journal_is_a_sentence(upscale, album, tmp_path):
+    (tmp_path / ".xpsr").write_text("mine")
+    outcome = upscale(album / "a.jpg", "-o", tmp_path / "a.png")
+    assert outcome.code == ExitCode.PHOTO
+    assert str(tmp_path / ".xpsr") in outcome.err
+    assert (tmp_path / ".xpsr").read_text() == "mine"
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_the_journal_may_lie_elsewhere(upscale, album, tmp_path, no_model):

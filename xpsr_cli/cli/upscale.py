@@ -72,7 +72,9 @@ def upscale(
     no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Keep the colour profile only.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Measure whether windows show in the result.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", help="Take folders under a folder too.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that exist, but those this very command has made.")
+    ] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out photos whose result exists.")
     ] = False,
