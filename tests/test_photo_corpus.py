@@ -8,7 +8,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from photo_corpus import cases, colour_difference, commands, faults, write_corpus
+from photo_corpus import cases, commands, write_corpus
+from photo_faults import colour_difference, faults
 from photo_reading import read
 from PIL import Image
 
