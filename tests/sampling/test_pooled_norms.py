@@ -70,13 +70,13 @@ def test_the_sample_is_spread_over_the_canvas(size):
     assert middle == pytest.approx(size[0] / 2, abs=1)
 
 
-@pytest.mark.parametrize("size", [(128, 128), (40, 33), (500, 20), (100, 131)])
-def test_the_sample_covers_a_canvas_up_to_about_1024_pixels_square(size):
+@pytest.mark.parametrize("size", [(96, 96), (40, 33), (500, 16), (64, 131), (1, 1000)])
+def test_the_sample_covers_a_canvas_of_few_cells(size):
     seen = torch.zeros(size)
     for core in sample_cores(*size):
         core.crop(seen).add_(1)
     assert (seen >= 1).float().mean() > 0.95
-    assert seen.mean() < 1.05
+    assert seen.mean() < 1.1
 
 
 @pytest.mark.parametrize(("layers", "scale", "channels", "cells"), PARTS)

@@ -6,6 +6,11 @@ together, once. Every norm takes its mean and variance over all of them and keep
 From then on the network is a function of a cell's surroundings alone, the same at every place. A window with a halo
 as wide as the network sees is therefore exact: no window leaves a trace, however the canvas is cut up, and memory
 does not grow with the canvas.
+
+What it costs: the photo is not quite that of one call over the whole canvas. With a narrow autoencoder of this kind,
+briefly trained, they agreed to 50 to 60 dB on canvases of two to three megapixels (separate calls on windows of 512
+pixels: 25 to 28 dB). With random weights, whose statistics hang on a few extreme cells, they agreed to 17 dB only. The
+published weights have not been measured.
 """
 
 # shapes: B windows at once, C channels, G groups, h w cells of features, N tokens (latent cells of the sample)
@@ -27,12 +32,13 @@ from torch import Tensor, nn
 
 from xpsr_cli.sampling.tiles import Window
 
-SAMPLE_COUNT = 16
-"""Most crops in the sample. Going through the network together, they need about the memory of a 1024 x 1024 call."""
-SAMPLE_CORE = 32
+SAMPLE_COUNT = 144
+"""Most crops in the sample. Many small ones tell more than a few large ones: with 36 of twice the side, which show as
+many cells, the result was 10 dB further from that of one call."""
+SAMPLE_CORE = 8
 """Latent cells along the side of the part of a crop that counts."""
-SAMPLE_MARGIN = 8
-"""Most cells around that part, which keep the zeros beyond a crop's border away from it."""
+SAMPLE_MARGIN = 2
+"""Most cells around that part, which keep the zeros beyond a crop's border away from it; more change nothing."""
 
 Forward = Callable[[Tensor], Tensor]
 
