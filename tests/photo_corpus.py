@@ -1,7 +1,8 @@
 """Small photos of every kind that matters, with a record of what must come out of each when it is enlarged.
 
-``write_corpus(folder)`` makes the files; ``faults`` of ``photo_faults.py`` lists what a result has lost. The pictures are
-smooth with soft edges, so that a difference in colour is one of colour and not of detail, which a model may restore.
+``write_corpus(folder)`` makes the files; ``faults`` of ``photo_faults.py`` lists what a result has lost. The pictures
+are smooth with soft edges, so that a difference in colour is one of colour and not of detail, which a model may
+restore.
 """
 
 from __future__ import annotations
