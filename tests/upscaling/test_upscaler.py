@@ -97,18 +97,22 @@ def test_a_large_photo_in_files_is_the_same_and_is_taken_up_again(upscaler, tmp_
     assert any(tmp_path.iterdir())
 
     class Deaf:
-        total = done = 0
+        total = done = skipped = 0
 
         def stage(self, name, total):
             self.sampling = name == "sample"
             self.total += total * self.sampling
+
+        def skip(self, count):
+            self.skipped = count
 
         def advance(self, count=1):
             self.done += count * self.sampling
 
     progress = Deaf()
     again = upscaler.upscale(noise_photo(), settings, progress, work_folder=tmp_path)
-    assert progress.done == progress.total == 12  # told as done, not done again
+    assert progress.skipped == progress.total == 12
+    assert not progress.done
     assert again.seconds["sample"] < 0.05
     assert np.array_equal(again.photo().pixels, wanted)
 
@@ -260,6 +264,9 @@ def test_progress_is_told_every_stage_and_every_step(upscaler):
 
         def advance(self, count=1):
             told[-1][2] += count
+
+        def skip(self, count):
+            assert not count
 
     upscaler.upscale(noise_photo(), replace(SIX_WINDOWS, steps=3), Listener()).photo()
     assert [name for name, _, _ in told] == ["prompts", "encode", "sample", "decode"]

@@ -18,7 +18,7 @@ from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos.formats import reason
 from xpsr_cli.photos.photo import Samples
 
-MEMORY_BYTES = 2**26
+MEMORY_BYTES = 2**24
 """Largest picture that is kept in memory."""
 
 

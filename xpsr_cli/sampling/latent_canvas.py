@@ -59,15 +59,17 @@ class LatentCanvas:
         """Rows of the canvas, (1, c, h, W), as the step being made leaves them."""
         self._generations[(self.step + 1) % 2].write(place, latents)
 
-    def history(self, number: int) -> History | None:
-        """What the scheduler remembered of band ``number`` after the last finished step."""
-        return self._load(self._history_name(number, self.step - 1))
+    def history(self, place: Window) -> History | None:
+        """What the scheduler remembered of a part of the canvas after the last finished step."""
+        return self._load(self._history_name(place, self.step - 1))
 
-    def keep(self, band: Band, history: History | None) -> None:
+    def remember(self, place: Window, history: History) -> None:
+        """What the scheduler remembers of a part of the canvas after the step being made."""
+        self._save(self._history_name(place, self.step), history)
+
+    def keep(self, band: Band) -> None:
         """``band`` is written; after an interruption the work goes on behind it."""
-        if history:
-            self._save(self._history_name(band.number, self.step), history)
-        self.band, self.unfinished = band.number + 1, band.unfinished.clone()
+        self.band, self.unfinished = band.number + 1, band.unfinished
         self._save(self._unfinished_name(), {"rows": self.unfinished})
         self._mark()
 
@@ -76,8 +78,8 @@ class LatentCanvas:
         self.step, self.band, self.unfinished = self.step + 1, 0, None
         self._mark()
 
-    def _history_name(self, number: int, step: int) -> str:
-        return f"history-{number}-{step % 2}"
+    def _history_name(self, place: Window, step: int) -> str:
+        return f"history-{place.y}-{place.x}-{step % 2}"
 
     def _unfinished_name(self) -> str:
         return f"unfinished-{self.band % 2}"  # the one before is good until the mark has moved on
@@ -152,7 +154,7 @@ class _FileRows:
         self._row_bytes = self._channels * self._width * 4
         with _disk_errors(path.parent):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            os.truncate(path, self._height * self._row_bytes)
+            os.ftruncate(self._file, self._height * self._row_bytes)
         self._path = path
 
     def read(self, window: Window) -> Tensor:

@@ -30,6 +30,10 @@ Hook = Callable[[Tensor, int], Tensor]
 """``hook(x0, timestep) -> x0``: corrects the estimate of the clean latents, (1, c, H, W) float64."""
 
 
+PART_CELLS = 512
+"""Latent cells of a band that take their step at a time."""
+
+
 class Denoiser(Protocol):
     """Predicts the noise (or velocity) in latents of the whole canvas, band by band from top to bottom."""
 
@@ -58,24 +62,38 @@ def sample(
         XpsrError: the networks overflowed.
     """
     unused = remembered(scheduler)
+
+    def step(prediction: Tensor, index: int, timestep: int, place: Window) -> Tensor:
+        latents = canvas.read(place)
+        if hook is not None:
+            x0 = hook(to_x0(scheduler, prediction, latents, timestep), timestep)
+            prediction = from_x0(scheduler, x0, latents, timestep)
+        recall(scheduler, canvas.history(place) or unused)
+        if isinstance(scheduler, DDPMScheduler):
+            spread = noise(STEP_0 + index, place)
+            latents = scheduler.step(prediction, timestep, latents, spread).prev_sample
+        else:
+            latents = scheduler.step(prediction, timestep, latents).prev_sample
+        if not bool(torch.isfinite(latents).all()):
+            raise XpsrError("Sampling ended in values that are not numbers.", "Try --precision fp32.")
+        if unused:
+            canvas.remember(place, remembered(scheduler))
+        return latents
+
     for index, timestep in list(enumerate(scheduler.timesteps.tolist()))[canvas.step :]:
         bands: Iterable[Band] = denoiser(canvas.read, timestep, canvas.band, canvas.unfinished)
         for band in bands if hook is None else [_joined(bands)]:
-            latents, prediction = canvas.read(band.place), band.prediction
-            if hook is not None:
-                x0 = hook(to_x0(scheduler, prediction, latents, timestep), timestep)
-                prediction = from_x0(scheduler, x0, latents, timestep)
-            recall(scheduler, canvas.history(band.number) or unused)
-            if isinstance(scheduler, DDPMScheduler):
-                spread = noise(STEP_0 + index, band.place)
-                latents = scheduler.step(prediction, timestep, latents, spread).prev_sample
-            else:
-                latents = scheduler.step(prediction, timestep, latents).prev_sample
-            if not bool(torch.isfinite(latents).all()):
-                raise XpsrError("Sampling ended in values that are not numbers.", "Try --precision fp32.")
-            canvas.write(band.place, latents)
-            canvas.keep(band, remembered(scheduler))
+            for place in _parts(band.place) if hook is None else [band.place]:
+                part = Window(0, place.x, place.h, place.w).crop(band.prediction)
+                part.copy_(step(part, index, timestep, place))  # in place: nothing else as wide is needed
+            canvas.write(band.place, band.prediction)
+            canvas.keep(band)
         canvas.turn()
+
+
+def _parts(band: Window) -> list[Window]:
+    """A band in parts of limited width, so that what a step needs meanwhile does not grow with the canvas."""
+    return [Window(band.y, x, band.h, min(PART_CELLS, band.w - x)) for x in range(0, band.w, PART_CELLS)]
 
 
 def _joined(bands: Iterable[Band]) -> Band:

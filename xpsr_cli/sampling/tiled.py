@@ -79,7 +79,7 @@ class Tiled:
                         total[:, :, : unfinished.shape[2]] = unfinished
                 total[..., window.x : window.x + window.w] += prediction.float() * self.blend.share(window)
             assert total is not None
-            done, unfinished = total[:, :, : below - top], total[:, :, below - top :]
+            done, unfinished = total[:, :, : below - top], total[:, :, below - top :].clone()
             yield Band(number, Window(top, 0, below - top, self.blend.width), done, unfinished)
 
     def _predictions(

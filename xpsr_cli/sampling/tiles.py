@@ -43,20 +43,12 @@ class Window:
         return Window(*(side * factor // divisor for side in (self.y, self.x, self.h, self.w)))
 
 
-def blocks(height: int, width: int, side: int) -> list[Window]:
-    """Windows that cover a canvas of ``height`` x ``width`` cells once, row by row; the last ones are smaller."""
+def block_rows(height: int, width: int, block: tuple[int, int]) -> list[list[Window]]:
+    """Windows of ``block`` (height, width) that cover a canvas once, row by row; the last ones are smaller."""
+    h, w = block
     return [
-        Window(y, x, min(side, height - y), min(side, width - x))
-        for y in range(0, height, side)
-        for x in range(0, width, side)
+        [Window(y, x, min(h, height - y), min(w, width - x)) for x in range(0, width, w)] for y in range(0, height, h)
     ]
-
-
-def block_rows(height: int, width: int, side: int) -> list[list[Window]]:
-    """The :func:`blocks` of a canvas, row by row."""
-    across = len(range(0, width, side))
-    every = blocks(height, width, side)
-    return [every[first : first + across] for first in range(0, len(every), across)]
 
 
 def window_grid(height: int, width: int, tile: int, overlap: int) -> list[Window]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xpsr_cli.photos.photo import Photo, PhotoInfo, Region, quantize
+from xpsr_cli.photos.photo import Floats, Photo, PhotoInfo, Region, quantize
 from xpsr_cli.sampling.tiles import Window, block_rows
 from xpsr_cli.settings import ColorFix
 from xpsr_cli.upscaling.canvas import Canvas
@@ -24,13 +25,15 @@ from xpsr_cli.upscaling.stages import Stages
 
 BAND_PX = 128
 """Rows of the result that are made at a time."""
+PART_PX = 2048
+"""Columns of a band that are made at a time, so that what is needed meanwhile does not grow with the width."""
 
 
 class Decoded:
     """The photo at working size, (3, H, W) in [0, 1], decoded from top to bottom.
 
     ``decode`` makes the pixels of a block of latent cells (1, 3, ..), and ``rows`` are the blocks. Rows are to be read
-    from top to bottom: those above the last read are forgotten.
+    from top to bottom: strips of blocks that lie above the last read are forgotten.
     """
 
     def __init__(
@@ -41,29 +44,49 @@ class Decoded:
         self._decode = decode
         self._rows = rows
         self._stages = stages
-        self._strips = self.strips()
-        self._top, self._kept = 0, torch.empty(3, 0, self.width)
+        self._coming = self.strips()
+        self._kept: deque[tuple[int, Tensor]] = deque()  # first row and pixels of each strip
 
-    def strips(self) -> Iterator[Tensor]:
-        """All of it, a row of blocks (3, h, W) at a time, without the padding of the canvas."""
+    def strips(self) -> Iterator[tuple[int, Tensor]]:
+        """All of it, first row and pixels (3, h, W) of a row of blocks at a time, without the canvas' padding."""
         top = 0
         for row in self._rows:
-            strip = torch.cat([self._decode(block)[0] for block in row], dim=2)
+            height = min(row[0].h * self._canvas.height // self._cells, self.height - top)
+            strip = torch.empty(3, max(height, 0), self.width)
+            left = 0
+            for block in row:
+                piece = self._decode(block)[0, :, : max(height, 0), : self.width - left]
+                strip[:, :, left : left + piece.shape[2]] = piece
+                left += piece.shape[2]
             self._stages.progress.advance()
-            if top < self.height:
-                yield strip[:, : self.height - top, : self.width]
-            top += strip.shape[1]
+            if height > 0:
+                yield top, strip
+            top += height
 
-    def reference(self, top: int, height: int) -> Tensor:
-        """Rows of the enlarged input, (3, height, W)."""
-        return self._canvas.image(Window(top, 0, height, self.width))[0]
+    @property
+    def _cells(self) -> int:
+        """Latent cells from top to bottom."""
+        last = self._rows[-1][0]
+        return last.y + last.h
+
+    def reference(self, top: int, left: int, height: int, width: int) -> Tensor:
+        """The same window of the enlarged input, (3, height, width)."""
+        return self._canvas.image(Window(top, left, height, width))[0]
 
     def read(self, top: int, left: int, height: int, width: int) -> Tensor:
         """See :class:`xpsr_cli.upscaling.resample.Picture`."""
-        while self._top + self._kept.shape[1] < top + height:
-            self._kept = torch.cat([self._kept[:, max(top - self._top, 0) :], next(self._strips)], dim=1)
-            self._top = max(self._top, top)
-        return self._kept[:, top - self._top : top - self._top + height, left : left + width]
+        while not self._kept or self._bottom < top + height:
+            self._kept.append(next(self._coming))
+        while self._kept[0][0] + self._kept[0][1].shape[1] <= top:
+            self._kept.popleft()
+        columns = slice(left, left + width)
+        parts = [strip[:, max(top - first, 0) : max(top + height - first, 0), columns] for first, strip in self._kept]
+        return torch.cat(parts, dim=1)
+
+    @property
+    def _bottom(self) -> int:
+        first, strip = self._kept[-1]
+        return first + strip.shape[1]
 
 
 class ColorMatched:
@@ -76,22 +99,23 @@ class ColorMatched:
 
     def read(self, top: int, left: int, height: int, width: int) -> Tensor:
         """See :class:`xpsr_cli.upscaling.resample.Picture`."""
-        columns = slice(left, left + width)
         if self._moments:
-            return adain(self._decoded.read(top, 0, height, self.width), *self._moments)[..., columns]
-        above = max(top - WAVELET_REACH_PX, 0)
-        rows = min(top + height + WAVELET_REACH_PX, self.height) - above
-        fixed = wavelet(self._decoded.read(above, 0, rows, self.width), self._decoded.reference(above, rows))
-        return fixed[:, top - above : top - above + height, columns]
+            return adain(self._decoded.read(top, left, height, width), *self._moments)
+        y, x = max(top - WAVELET_REACH_PX, 0), max(left - WAVELET_REACH_PX, 0)
+        h = min(top + height + WAVELET_REACH_PX, self.height) - y
+        w = min(left + width + WAVELET_REACH_PX, self.width) - x
+        fixed = wavelet(self._decoded.read(y, x, h, w), self._decoded.reference(y, x, h, w))
+        return fixed[:, top - y : top - y + height, left - x : left - x + width]
 
 
 def _measure(decoded: Decoded) -> tuple[Moments, Moments]:
     """Moments of the whole decoded photo and of the enlarged input."""
-    ours, wanted, top = Moments(), Moments(), 0
-    for strip in decoded.strips():
-        ours.add(strip)
-        wanted.add(decoded.reference(top, strip.shape[1]))
-        top += strip.shape[1]
+    ours, wanted = Moments(), Moments()
+    for top, strip in decoded.strips():
+        for left in range(0, decoded.width, PART_PX):
+            part = strip[..., left : left + PART_PX]
+            ours.add(part)
+            wanted.add(decoded.reference(top, left, *part.shape[1:]))
     return ours, wanted
 
 
@@ -108,7 +132,7 @@ class Enlargement:
         canvas: Canvas,
         plan: Plan,
         decode: Callable[[Window], Tensor],
-        block: int,
+        block: tuple[int, int],
         stages: Stages,
         settings: dict[str, Any],
     ) -> None:
@@ -140,10 +164,15 @@ class Enlargement:
         for top in range(0, self.info.height, BAND_PX):
             with self._stages.clock("decode"), torch.no_grad():
                 rows = min(BAND_PX, self.info.height - top)
-                band = picture.read(top, 0, rows, self.info.width)
+                colour = np.empty((rows, self.info.width, 3), np.float32)
+                for left in range(0, self.info.width, PART_PX):
+                    part = colour[:, left : left + PART_PX]
+                    pixels = picture.read(top, left, rows, part.shape[1])
+                    torch.from_numpy(part).copy_(pixels.permute(1, 2, 0))
                 if meter is not None:
-                    meter.add(top, band, self._canvas.enlarged(top, rows))
-                region = self._region(band, top)
+                    meter.add(top, torch.from_numpy(colour).permute(2, 0, 1), self._canvas.enlarged(top, rows))
+                alpha = self._canvas.alpha(top, rows)
+                region = Region(self._final(colour), None if alpha is None else alpha.numpy())
             yield region
         if meter is not None:
             self.seams = meter.report()
@@ -164,13 +193,11 @@ class Enlargement:
             matched = decoded if fix is ColorFix.NONE else ColorMatched(decoded, fix)
         return matched if self._canvas.visible == self.info.size else Resized(matched, self.info.size)
 
-    def _region(self, band: Tensor, top: int) -> Region:
-        """A band (3, h, W) with its transparency; a photo without colour stays without."""
+    def _final(self, colour: Floats) -> Floats:
+        """Colours (h, W, 3) within their range; a photo without colour stays without."""
         if self.info.grey:
-            band = band.mean(dim=0, keepdim=True).expand(3, -1, -1)
-        alpha = self._canvas.alpha(top, band.shape[1])
-        colour = band.clamp(0, 1).permute(1, 2, 0).contiguous().numpy()
-        return Region(colour, None if alpha is None else alpha.numpy())
+            colour[:] = colour.mean(axis=2, keepdims=True)
+        return np.clip(colour, 0, 1, out=colour)
 
     def _places(self) -> list[Window]:
         """The windows in pixels of the result."""

@@ -95,7 +95,9 @@ class Resized:
         rows, columns = torch.arange(top, top + height), torch.arange(left, left + width)
         (y, bottom), (x, right) = self._rows.needs(rows), self._columns.needs(columns)
         values = self._picture.read(y, x, bottom - y, right - x)
-        return self._rows(self._columns(values, x, columns, -1), y, rows, -2)  # columns cost more: take them of few rows
+        return self._rows(
+            self._columns(values, x, columns, -1), y, rows, -2
+        )  # columns cost more: take them of few rows
 
 
 class Padded:

@@ -127,7 +127,7 @@ class Upscaler:
                 if latents.step < 0:
                     self._start(latents, canvas, preset, scheduler, noise, stages)
                 with stages("sample", plan.work):
-                    stages.progress.advance(_done(latents, plan))
+                    stages.progress.skip(_done(latents, plan))
                     tiled = Tiled(
                         denoiser,
                         plan.windows,
