@@ -209,14 +209,6 @@ def test_only_residual_latents_need_no_encoder(kl, residual):
     assert not kl.residual
 
 
-@pytest.mark.parametrize("codec", ["kl", "residual"])
-def test_a_row_of_blocks_across_a_wide_canvas_is_low(codec, request):
-    codec = request.getfixturevalue(codec)
-    height, width = (side * codec.factor for side in codec.block)
-    assert 256 <= height <= 512
-    assert 512 <= width <= 1024
-
-
 
 def test_types(kl):
     half = Placement(torch.device("cpu"), torch.float16)

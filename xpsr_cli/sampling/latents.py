@@ -41,7 +41,7 @@ class LatentCodec(Protocol):
     channels: int
     factor: int  # f
     residual: bool  # the latents of the enlarged input itself are zero, so that nobody need ask the encoder
-    block: tuple[int, int]  # height and width, in latent cells, of the windows that it works on best
+    lowest: int  # latent cells from top to bottom of the lowest windows that are worth their halo
 
     def encoder(self, image: CanvasImage, height: int, width: int) -> Encode:
         """The encoder of a canvas of ``height`` x ``width`` latent cells."""
@@ -71,7 +71,7 @@ class ResidualCodec:
     """Latents of what the enlarged input lacks. Its decoder sees finitely far, so windows with a halo are exact."""
 
     residual = True
-    block = (64, 256)  # of 4 pixels: low, because a row of them across the canvas is held
+    lowest = 16
 
     def __init__(self, vae: ResidualAutoencoder, placement: Placement) -> None:
         self.vae = vae
@@ -108,7 +108,7 @@ class KLCodec:
     """
 
     residual = False
-    block = (64, 64)  # of 8 pixels
+    lowest = 64
 
     def __init__(self, vae: AutoencoderKL, placement: Placement) -> None:
         self.vae = vae

@@ -23,10 +23,22 @@ from xpsr_cli.upscaling.resample import Picture, Resized
 from xpsr_cli.upscaling.seams import SeamMeter, SeamReport
 from xpsr_cli.upscaling.stages import Stages
 
-BAND_PX = 128
-"""Rows of the result that are made at a time."""
+STRIP_BYTES, BAND_BYTES = 2**24, 2**23
+"""What the rows of decoded blocks, and of the result, that are made at a time may take: the wider, the fewer."""
+HIGHEST_BLOCK, BLOCK_WIDTH = 128, 256
+"""Latent cells of a block of the canvas: at most from top to bottom, and from left to right."""
 PART_PX = 2048
 """Columns of a band that are made at a time, so that what is needed meanwhile does not grow with the width."""
+
+
+def decoding_rows(cells: tuple[int, int], factor: int, lowest: int) -> list[list[Window]]:
+    """The blocks in which a canvas of ``cells`` (height, width) goes through its autoencoder, row by row.
+
+    ``factor`` is pixels per cell, ``lowest`` the fewest cells from top to bottom that are worth it.
+    """
+    height, width = cells
+    fitting = STRIP_BYTES // (12 * factor**2 * width)
+    return block_rows(height, width, (min(max(fitting, lowest), HIGHEST_BLOCK), BLOCK_WIDTH))
 
 
 class Decoded:
@@ -132,7 +144,7 @@ class Enlargement:
         canvas: Canvas,
         plan: Plan,
         decode: Callable[[Window], Tensor],
-        block: tuple[int, int],
+        rows: list[list[Window]],
         stages: Stages,
         settings: dict[str, Any],
     ) -> None:
@@ -144,7 +156,7 @@ class Enlargement:
         self._canvas = canvas
         self._plan = plan
         self._decode = decode
-        self._rows = block_rows(*plan.cells, block)
+        self._rows = rows
         self._stages = stages
 
     @property
@@ -158,12 +170,12 @@ class Enlargement:
         return self._stages.seconds
 
     def bands(self) -> Iterator[Region]:
-        """The enlarged photo from top to bottom, :data:`BAND_PX` rows at a time."""
-        picture = self._picture()
+        """The enlarged photo from top to bottom, some rows at a time."""
+        picture, band_rows = self._picture(), min(max(BAND_BYTES // (12 * self.info.width), 32), 256)
         meter = SeamMeter(self._places(), *self.info.size) if self.settings["verify"] else None
-        for top in range(0, self.info.height, BAND_PX):
+        for top in range(0, self.info.height, band_rows):
             with self._stages.clock("decode"), torch.no_grad():
-                rows = min(BAND_PX, self.info.height - top)
+                rows = min(band_rows, self.info.height - top)
                 colour = np.empty((rows, self.info.width, 3), np.float32)
                 for left in range(0, self.info.width, PART_PX):
                     part = colour[:, left : left + PART_PX]
@@ -173,7 +185,9 @@ class Enlargement:
                     meter.add(top, torch.from_numpy(colour).permute(2, 0, 1), self._canvas.enlarged(top, rows))
                 alpha = self._canvas.alpha(top, rows)
                 region = Region(self._final(colour), None if alpha is None else alpha.numpy())
+                del colour
             yield region
+            del region  # nothing of it is held while the next one is made
         if meter is not None:
             self.seams = meter.report()
 

@@ -23,10 +23,10 @@ from xpsr_cli.sampling.prompts import PromptEncoder, encode_prompts
 from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import Scheduler, make_scheduler
 from xpsr_cli.sampling.tiled import Tiled
-from xpsr_cli.sampling.tiles import Window, block_rows, window_grid
+from xpsr_cli.sampling.tiles import Window, window_grid
 from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, StartLatent, UpscaleSettings
 from xpsr_cli.upscaling.canvas import Canvas, canvas_size, output_size
-from xpsr_cli.upscaling.enlargement import Enlargement
+from xpsr_cli.upscaling.enlargement import Enlargement, decoding_rows
 from xpsr_cli.upscaling.plan import Plan
 from xpsr_cli.upscaling.stages import Stages
 
@@ -113,7 +113,7 @@ class Upscaler:
         preset = settings.resolve(self.components.preset)
         plan = self.plan(source.info, settings)
         canvas = Canvas(source, settings.scale, preset.sizing)
-        stages = Stages(progress)
+        rows, stages = decoding_rows(plan.cells, self.codec.factor, self.codec.lowest), Stages(progress)
         latents = LatentCanvas(self.codec.channels, *plan.cells, work_folder if plan.in_files else None)
         if zero_latent:
             self._check_zero_latent()
@@ -125,7 +125,7 @@ class Upscaler:
                     denoiser = self.denoiser(canvas.image, settings, preset)
                     stages.progress.advance()
                 if latents.step < 0:
-                    self._start(latents, canvas, preset, scheduler, noise, stages)
+                    self._start(latents, canvas, rows, preset, scheduler, noise, stages)
                 with stages("sample", plan.work):
                     stages.progress.skip(_done(latents, plan))
                     tiled = Tiled(
@@ -138,7 +138,7 @@ class Upscaler:
         with memory_errors(*_doing(source.info, settings)):
             decode = self.codec.decoder(latents.read, canvas.image, *plan.cells)
         used = _plain({**asdict(settings), **asdict(preset)})
-        return Enlargement(source.info, canvas, plan, decode, self.codec.block, stages, used)
+        return Enlargement(source.info, canvas, plan, decode, rows, stages, used)
 
     def denoiser(self, image: CanvasImage, settings: UpscaleSettings, preset: SamplingPreset) -> WindowDenoiser:
         """The networks with prompts and guidance: what a window of latents goes through at every step."""
@@ -157,14 +157,14 @@ class Upscaler:
         self,
         latents: LatentCanvas,
         canvas: Canvas,
+        rows: list[list[Window]],
         preset: SamplingPreset,
         scheduler: Scheduler,
         noise: NoiseSource,
         stages: Stages,
     ) -> None:
-        """Write what sampling starts from, in bands of blocks."""
+        """Write what sampling starts from, a row of blocks at a time."""
         _, height, width = latents.shape
-        rows = block_rows(height, width, self.codec.block)
         with stages("encode", len(rows)):
             encode = None if preset.start is StartLatent.NOISE else self.codec.encoder(canvas.image, height, width)
             for row in rows:
