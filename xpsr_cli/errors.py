@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     MISSING_EXTRA = 6
     PARTIAL = 7
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class XpsrError(Exception):

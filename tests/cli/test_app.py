@@ -97,7 +97,8 @@ def test_being_terminated_is_143_and_like_control_c(xpsr, monkeypatch):
     monkeypatch.setattr(doctor, "_versions", lambda report: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     outcome = xpsr("doctor")
-    assert outcome == (143, "", "error: Terminated.\n")
+    assert outcome == (ExitCode.TERMINATED, "", "error: Terminated.\n")
+    assert ExitCode.TERMINATED == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
 
 

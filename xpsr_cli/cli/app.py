@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
     if code != ExitCode.INTERRUPTED:
         return code
     print_error("Terminated." if terminated else "Interrupted.")
-    return 128 + signal.SIGTERM if terminated else code
+    return ExitCode.TERMINATED if terminated else code
 
 
 def _run(arguments: list[str]) -> int:
