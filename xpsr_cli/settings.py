@@ -19,6 +19,11 @@ MIN_SIDE_PX = 16
 MIN_SCALE, MAX_SCALE = 1.0, 8.0
 
 
+def output_size(width: int, height: int, scale: float) -> tuple[int, int]:
+    """Width and height of the result, in pixels."""
+    return round(width * scale), round(height * scale)
+
+
 class ColorFix(str, Enum):
     """How the colours of the result are tied to the input (specs: paper C9)."""
 

@@ -43,6 +43,15 @@ def test_help_imports_nothing_heavy(arguments):
     assert imported(made.stderr) & HEAVY == set()
 
 
+def test_a_refused_photo_does_not_wait_for_torch(tmp_path, tiny_model):
+    (tmp_path / "a.png").write_bytes(b"no photo")
+    command = ["upscale", tmp_path / "a.png", "-o", tmp_path / "b.png", "--model", tiny_model]
+    made = launch("-X", "importtime", "-m", "xpsr_cli", *command)
+    assert made.returncode == 3
+    assert "is not a photo" in made.stderr
+    assert imported(made.stderr) & {"torch", "diffusers", "transformers"} == set()
+
+
 def complete(line, word):
     return launch(
         "-X", "importtime", "-m", "xpsr_cli", _XPSR_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(word)

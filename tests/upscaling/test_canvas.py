@@ -9,8 +9,8 @@ from PIL import Image
 
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.sampling.tiles import Window, window_grid
-from xpsr_cli.settings import Sizing
-from xpsr_cli.upscaling.canvas import MULTIPLE_PX, Canvas, output_size
+from xpsr_cli.settings import Sizing, output_size
+from xpsr_cli.upscaling.canvas import MULTIPLE_PX, Canvas
 
 
 def noise(height, width):

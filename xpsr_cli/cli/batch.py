@@ -23,7 +23,7 @@ from xpsr_cli.photos.metadata import Metadata
 from xpsr_cli.photos.photo import PhotoInfo
 from xpsr_cli.photos.sink import check_output, result_info
 from xpsr_cli.photos.source import open_photo
-from xpsr_cli.settings import OutputOptions, UpscaleSettings
+from xpsr_cli.settings import OutputOptions, UpscaleSettings, output_size
 from xpsr_cli.upscaling.journal import Journal, State
 
 if TYPE_CHECKING:
@@ -138,8 +138,6 @@ class Batch:
 
     def _checked(self, source: Path, target: Path) -> Item | None:
         """The photo if it can be read and its result can be written, which is tried before the model is loaded."""
-        from xpsr_cli.upscaling.canvas import output_size
-
         options = self._files.output
         try:
             with open_photo(source) as photo:

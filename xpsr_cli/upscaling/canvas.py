@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xpsr_cli.photos.photo import PhotoSource
 from xpsr_cli.sampling.tiles import Window
-from xpsr_cli.settings import Sizing
+from xpsr_cli.settings import Sizing, output_size
 from xpsr_cli.upscaling.resample import Padded, Picture, Resized, bilinear, next_multiple
 from xpsr_cli.upscaling.transparency import REACH_PX, fill_hidden
 
@@ -20,11 +20,6 @@ SMALLEST_PX = 128
 """Smallest side of a padded canvas: below that the networks' coarsest features would be a few cells."""
 PROCESS_SIZE_PX = 512
 """Smallest side of a resized canvas (the released script's ``process_size``)."""
-
-
-def output_size(width: int, height: int, scale: float) -> tuple[int, int]:
-    """Width and height of the result, in pixels."""
-    return round(width * scale), round(height * scale)
 
 
 def canvas_size(size: tuple[int, int], sizing: Sizing) -> tuple[int, int]:

@@ -24,8 +24,8 @@ from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import Scheduler, make_scheduler
 from xpsr_cli.sampling.tiled import Tiled
 from xpsr_cli.sampling.tiles import Window, window_grid
-from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, StartLatent, UpscaleSettings
-from xpsr_cli.upscaling.canvas import Canvas, canvas_size, output_size
+from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, StartLatent, UpscaleSettings, output_size
+from xpsr_cli.upscaling.canvas import Canvas, canvas_size
 from xpsr_cli.upscaling.enlargement import Enlargement, decoding_rows
 from xpsr_cli.upscaling.plan import Plan
 from xpsr_cli.upscaling.stages import Stages
