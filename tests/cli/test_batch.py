@@ -43,7 +43,7 @@ def no_model(monkeypatch):
     def load(*arguments):
         raise AssertionError("the model was loaded")
 
-    return lambda: monkeypatch.setattr(command, "_load_upscaler", load)
+    return lambda: monkeypatch.setattr(command, "load_upscaler", load)
 
 
 def seen(folder):
@@ -255,19 +255,19 @@ def test_photos_that_cannot_be_are_told_one_by_one(upscale, album, tmp_path):
 
 
 def test_a_photo_that_vanishes_after_the_check_is_a_sentence(upscale, album, tmp_path, monkeypatch):
-    load = command._load_upscaler
+    load = command.load_upscaler
 
     def load_slowly(*arguments):
         (album / "b.png").unlink()
         return load(*arguments)
 
-    monkeypatch.setattr(command, "_load_upscaler", load_slowly)
+    monkeypatch.setattr(command, "load_upscaler", load_slowly)
     outcome = upscale(album, "-o", tmp_path / "out", "--json")
     assert outcome.code == ExitCode.PARTIAL
     assert statuses(outcome) == {"a.png": "done", "b.png": "failed", "c.png": "done"}
     assert records(outcome)["b.png"]["exit_code"] == ExitCode.PHOTO
     assert names(tmp_path / "out") == ["a.png", "c.png"]
-    monkeypatch.setattr(command, "_load_upscaler", load)
+    monkeypatch.setattr(command, "load_upscaler", load)
     assert set(statuses(upscale(album, "-o", tmp_path / "out", "--json")).values()) == {"done before"}
 
 

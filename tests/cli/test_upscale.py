@@ -41,7 +41,7 @@ def no_model(monkeypatch):
     def load(*arguments):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(command, "_load_upscaler", load)
+    monkeypatch.setattr(command, "load_upscaler", load)
 
 
 @pytest.fixture
@@ -226,8 +226,8 @@ def test_overwrite_and_skip_existing(upscale, photo, tmp_path):
 
 
 def test_the_model_is_loaded_once_for_all_photos(upscale, photo, tmp_path, monkeypatch):
-    loads, load = [], command._load_upscaler
-    monkeypatch.setattr(command, "_load_upscaler", lambda *arguments: loads.append(arguments) or load(*arguments))
+    loads, load = [], command.load_upscaler
+    monkeypatch.setattr(command, "load_upscaler", lambda *arguments: loads.append(arguments) or load(*arguments))
     assert upscale(photo("a.png"), photo("b.png"), "-o", tmp_path / "out", "--scale", 1).code == 0
     assert len(loads) == 1
 

@@ -69,13 +69,13 @@ def replay(
     from xpsr_cli.cli.batch import Batch, FileOptions
 
     def load() -> Upscaler:
-        upscaler = upscale._load_upscaler(folder, base, device, precision)
+        upscaler = upscale.load_upscaler(folder, base, device, precision)
         for difference in _differences(manifest, upscaler):
             console.note(difference)
         return upscaler
 
     files = FileOptions(overwrite=overwrite, output=options)
-    facts = partial(upscale._facts_of_model, folder, base, precision)
+    facts = partial(upscale.facts_of_model, folder, base, precision)
     Batch(settings, files, console, facts, stop_at_errors=debug).run([source], output, load)
 
 

@@ -136,17 +136,18 @@ def upscale(
         dry_run=dry_run,
         output=output_options,
     )
-    model_facts = partial(_facts_of_model, folder, base, precision)
+    model_facts = partial(facts_of_model, folder, base, precision)
     batch = Batch(settings, files, console, model_facts, stop_at_errors=debug)
-    batch.run(inputs, output, lambda: _load_upscaler(folder, base, device, precision))
+    batch.run(inputs, output, lambda: load_upscaler(folder, base, device, precision))
 
 
-def _facts_of_model(folder: Path, base: Path | None, precision: Precision) -> dict[str, str]:
+def facts_of_model(folder: Path, base: Path | None, precision: Precision) -> dict[str, str]:
     """What of the model decides the bytes of a result."""
     return {"precision": precision.value, "weights": hash_of_model(folder, base)}
 
 
-def _load_upscaler(folder: Path, base: Path | None, device: str, precision: Precision) -> Upscaler:
+def load_upscaler(folder: Path, base: Path | None, device: str, precision: Precision) -> Upscaler:
+    """The model of ``folder``, with what it lacks from ``base``, on a device; this is where torch is imported."""
     from xpsr_cli.device import choose_placement
     from xpsr_cli.models.loading import load_components
     from xpsr_cli.upscaling.upscaler import Upscaler
