@@ -91,8 +91,23 @@ def test_metadata_come_back(exif):
         assert image.info["photoshop"][0x0404] == credit
         assert image.info["dpi"] == (300, 240)
     comments = [content for marker, content in segments(data) if marker == 0xFE]
-    assert comments == [b"taken at dawn", b"Title: Morgen", b'xpsr: {"seed": 1}']
+    assert comments == [b'xpsr: {"seed": 1}', b"Title: Morgen", b"taken at dawn"]
     assert [marker for marker, _ in segments(data)][:3] == [0xE0, 0xE1, 0xE1]
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        ([("Comment", "mine"), ("xpsr", "{}")], b"mine"),
+        ([("Comment", "first"), ("Comment", "second"), ("xpsr", "{}")], b"second"),
+        ([("Comment", "mine"), ("Title", "Morgen"), ("xpsr", "{}")], b"mine"),
+        ([("Title", "Morgen"), ("xpsr", "{}")], b"Title: Morgen"),
+    ],
+    ids=str,
+)
+def test_readers_show_the_comment_of_the_user(texts, shown):
+    with Image.open(io.BytesIO(jpeg(picture(8, 8, 3), Metadata(texts=tuple(texts))))) as image:
+        assert image.info["comment"] == shown
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

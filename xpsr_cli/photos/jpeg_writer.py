@@ -16,7 +16,7 @@ from PIL import Image
 from xpsr_cli.photos.iptc import photoshop_segment
 from xpsr_cli.photos.metadata import Metadata
 from xpsr_cli.photos.photo import PhotoInfo, Samples
-from xpsr_cli.photos.texts import to_comment
+from xpsr_cli.photos.texts import COMMENT, MANIFEST, to_comment
 
 _MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _APP0, _APP1, _APP2, _APP13, _COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
@@ -89,5 +89,6 @@ def _metadata_segments(metadata: Metadata) -> Iterator[tuple[int, bytes]]:
             yield _APP2, b"ICC_PROFILE\0" + bytes([number, len(starts)]) + part
     if metadata.iptc:
         yield _APP13, photoshop_segment(metadata.iptc)
-    for text in metadata.texts:
+    # readers that show one comment show the last: let it be the user's own, never the manifest
+    for text in sorted(metadata.texts, key=lambda text: (text[0] != MANIFEST, text[0] == COMMENT)):
         yield _COMMENT, to_comment(text)
