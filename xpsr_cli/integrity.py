@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
 
 from xpsr_cli.errors import WeightsError
@@ -12,10 +14,27 @@ SUMS_NAME = "SHA256SUMS"
 """Name of the file of hashes in a folder of weights; ``sha256sum -c`` understands it."""
 
 
+_hashes: dict[str, tuple[tuple[int, int], str]] = {}
+_SETTLED_NS = 2 * 10**9  # the coarsest clock of a file system (FAT): younger files may change and look the same
+
+
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """SHA-256 of a file, as hexadecimal digits.
+
+    A file is read once in a process, as long as its size and time stay as they were; one that was written in the last
+    two seconds is read every time.
+    """
+    name = os.path.realpath(path)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        status, now = os.fstat(file.fileno()), time.time_ns()
+        state = (status.st_size, status.st_mtime_ns)
+        before, known = _hashes.get(name, (None, ""))
+        if before == state:
+            return known
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if status.st_mtime_ns + _SETTLED_NS < now:
+        _hashes[name] = (state, digest)
+    return digest
 
 
 def read_sums(folder: Path) -> dict[str, str]:
