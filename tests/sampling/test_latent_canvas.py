@@ -44,14 +44,14 @@ class Model:
         return torch.tanh(latents.roll(1, dims=1) + window.x / 9) + timestep / 1000
 
 
-def run(folder, name, model):
+def run(folder, name, model, hook=None):
     canvas = LatentCanvas(*SHAPE, folder)
     if canvas.step < 0:
         for y in (0, 20):
             place = Window(y, 0, min(20, 33 - y), 21)
             canvas.write(place, NOISE(1, place))
         canvas.turn()
-    sample(Tiled(model, WINDOWS), canvas, make_scheduler(name, CONFIG, 4), NOISE)
+    sample(Tiled(model, WINDOWS), canvas, make_scheduler(name, CONFIG, 4), NOISE, hook=hook)
     return canvas.read(WHOLE).clone()
 
 
@@ -97,6 +97,51 @@ def test_what_does_not_fit_begins_anew(tmp_path):
     for path in tmp_path.glob("unfinished*"):
         path.write_bytes(b"cut")
     assert LatentCanvas(*SHAPE, tmp_path).step == -1
+
+
+@pytest.mark.parametrize("name", list(SchedulerName))
+def test_work_without_its_position_begins_anew_and_remembers_nothing(tmp_path, name):
+    with pytest.raises(Killed):
+        run(tmp_path, name, Model(2 * len(WINDOWS) + 5))
+    (tmp_path / "position.json").unlink()
+    assert torch.equal(run(tmp_path, name, Model()), run(None, name, Model()))
+
+
+def test_an_interruption_at_the_end_of_a_corrected_step_leaves_no_trace(tmp_path, monkeypatch):
+    def hook(x0, timestep):
+        return x0.clamp(-2, 2)
+
+    turn = LatentCanvas.turn
+
+    def killed(canvas):
+        if canvas.step == 1:
+            raise Killed
+        turn(canvas)
+
+    monkeypatch.setattr(LatentCanvas, "turn", killed)
+    with pytest.raises(Killed):
+        run(tmp_path, SchedulerName.UNIPC, Model(), hook)
+    monkeypatch.undo()
+    result = run(tmp_path, SchedulerName.UNIPC, Model(), hook)
+    assert torch.equal(result, run(None, SchedulerName.UNIPC, Model(), hook))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_single_row_is_a_copy_as_every_window_is(tmp_path):
+    canvas = LatentCanvas(*SHAPE, tmp_path)
+    row = canvas.read(Window(3, 0, 1, 21))
+    row += 1
+    assert not canvas.read(Window(3, 0, 1, 21)).any()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="tells no open files")
+def test_no_file_stays_open(tmp_path):
+    canvas = LatentCanvas(*SHAPE, tmp_path)
+    canvas.write(WHOLE, NOISE(1, WHOLE))
+    canvas.turn()
+    canvas.read(WHOLE)
+    opened = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert not [path for path in opened if path.startswith(str(tmp_path))]
 
 
 def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):

@@ -114,16 +114,19 @@ class LatentCanvas:
             temporary.replace(self.folder / "position.json")
 
     def _go_on(self, folder: Path) -> None:
-        """Take up the position that the folder tells; one that makes no sense is the beginning."""
+        """Take up the position that the folder tells; without one that makes sense, this is the beginning."""
         try:
             position = json.loads((folder / "position.json").read_text(encoding="ascii"))
-            if tuple(position["shape"]) != self.shape:
+            if tuple(position["shape"]) == self.shape:
+                self.step, self.band = int(position["step"]), int(position["band"])
+                if self.band:
+                    self.unfinished = torch.load(folder / f"{self._unfinished_name()}.pt", weights_only=True)["rows"]
                 return
-            self.step, self.band = int(position["step"]), int(position["band"])
-            if self.band:
-                self.unfinished = torch.load(folder / f"{self._unfinished_name()}.pt", weights_only=True)["rows"]
         except _DAMAGED:
             self.step, self.band, self.unfinished = -1, 0, None
+        with _disk_errors(folder):
+            for path in folder.glob("history-*.pt"):  # the first step would take it for its own
+                path.unlink()
 
 
 class _MemoryRows:
@@ -146,36 +149,33 @@ class _FileRows:
     """A canvas as a file of rows, each (c, W).
 
     It is read through a map that lasts for one window, so that it does not count as memory in use, and written
-    without one, so that a full disk is an error and not the end of the process.
+    without one, so that a full disk is an error and not the end of the process. In between it is closed: the folder
+    can be removed whoever still has the canvas.
     """
 
     def __init__(self, shape: tuple[int, int, int], path: Path) -> None:
         self._channels, self._height, self._width = shape
         self._row_bytes = self._channels * self._width * 4
-        with _disk_errors(path.parent):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            os.ftruncate(self._file, self._height * self._row_bytes)
+        with _disk_errors(path.parent), path.open("ab") as file:
+            file.truncate(self._height * self._row_bytes)
         self._path = path
 
     def read(self, window: Window) -> Tensor:
         shape = (self._height, self._channels, self._width)
         rows = np.memmap(self._path, np.float32, "r", shape=shape)
         there = rows[window.y : window.y + window.h, :, window.x : window.x + window.w]
-        return torch.from_numpy(np.ascontiguousarray(there.transpose(1, 0, 2)))[None]
+        return torch.from_numpy(np.array(there.transpose(1, 0, 2), order="C"))[None]
 
     def write(self, place: Window, latents: Tensor) -> None:
         data = memoryview(latents[0].transpose(0, 1).contiguous().numpy().data).cast("B")
-        with _disk_errors(self._path.parent):
-            os.lseek(self._file, place.y * self._row_bytes, os.SEEK_SET)
+        with _disk_errors(self._path.parent), self._path.open("r+b", buffering=0) as file:
+            file.seek(place.y * self._row_bytes)
             while data:
-                data = data[os.write(self._file, data) :]
+                data = data[os.write(file.fileno(), data) :]
 
     def sync(self) -> None:
-        os.fsync(self._file)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
+        with self._path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 _Rows = _MemoryRows | _FileRows

@@ -87,7 +87,8 @@ def sample(
                 part = Window(0, place.x, place.h, place.w).crop(band.prediction)
                 part.copy_(step(part, index, timestep, place))  # in place: nothing else as wide is needed
             canvas.write(band.place, band.prediction)
-            canvas.keep(band)
+            if hook is None:  # else this band is the step
+                canvas.keep(band)
         canvas.turn()
 
 
