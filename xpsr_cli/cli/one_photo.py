@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos.photo import PhotoInfo
-from xpsr_cli.photos.provenance import make_manifest, with_provenance
-from xpsr_cli.photos.sink import result_info, write_bands
+from xpsr_cli.photos.provenance import make_manifest, ways_to_tell
+from xpsr_cli.photos.sink import check_output, result_info, write_bands
 from xpsr_cli.photos.source import open_photo
 from xpsr_cli.progress import Progress
 from xpsr_cli.settings import OutputOptions, UpscaleSettings
@@ -39,7 +39,7 @@ def upscale_file(
         info = result_info(made.info, made.info.size, claim.target, options)
         if options.metadata:
             manifest = _manifest(claim, upscaler, made, options)
-            info = replace(info, metadata=with_provenance(info.metadata, manifest))
+            info = _with_manifest(info, manifest, claim.target, options)
         with _told_of(claim.target, claim.complete):
             write_bands(made.bands(), info, claim.complete, options, temporary=claim.temporary)
     claim.commit()
@@ -63,6 +63,16 @@ def _manifest(claim: Claim, upscaler: Upscaler, made: Enlargement, options: Outp
         seed=made.seed,
         made_with=machine,
     )
+
+
+def _with_manifest(info: PhotoInfo, manifest: Mapping[str, Any], target: Path, options: OutputOptions) -> PhotoInfo:
+    """The result with as much of the manifest as its file holds: no photo fails for our words."""
+    for metadata in ways_to_tell(info.metadata, manifest):
+        told = replace(info, metadata=metadata)
+        with suppress(PhotoError):
+            check_output(target, told, options, transparent=told.alpha)
+            break
+    return told
 
 
 @contextmanager

@@ -8,7 +8,7 @@ business. It has no time in it, so the same work gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -75,6 +75,19 @@ def with_provenance(metadata: Metadata, manifest: Mapping[str, Any]) -> Metadata
         {xmp.DIGITAL_SOURCE_TYPE: xmp.as_text(DIGITAL_SOURCE_TYPE), xmp.MANIFEST: xmp.as_text(words)},
     )
     return replace(metadata, xmp=packet or metadata.xmp, texts=with_text(metadata.texts, MANIFEST, words))
+
+
+def ways_to_tell(metadata: Metadata, manifest: Mapping[str, Any]) -> Iterator[Metadata]:
+    """The metadata with a manifest, for files that hold only so much: whole, as a text alone, and at last without it.
+
+    The last two leave the photo's own XMP as it is, but for an older manifest.
+    """
+    whole = with_provenance(metadata, manifest)
+    yield whole
+    packet = metadata.xmp and xmp.with_properties(metadata.xmp, {xmp.MANIFEST: None})
+    own = replace(metadata, xmp=packet or metadata.xmp)
+    yield replace(own, texts=whole.texts)
+    yield replace(own, texts=tuple(text for text in metadata.texts if text[0] != MANIFEST))
 
 
 def read_provenance(path: str | Path) -> dict[str, Any] | None:
