@@ -165,6 +165,7 @@ def test_version_and_help_go_to_stdout(xpsr):
         (["upscale", "a.png", "-o", "b.png", "--seed", "-1"], ["seed", "-1"]),
         (["upscale", "a.png", "-o", "b.png", "--overwrite", "--skip-existing"], ["--overwrite", "--skip-existing"]),
         (["upscale", "a.png", "-o", "b.png", "--bits", "12"], ["--bits", "'12'"]),
+        (["upscale", "a.png", "-o", "b.png", "--format", "gif"], ["--format", "'gif'", "webp"]),
         (["upscale", "a.png", "-o", "b.png", "--compression", "jpeg"], ["--compression", "'jpeg'", "zstd"]),
         (["upscale", "a.png", "-o", "b.png", "--quality", "101"], ["quality", "101", "1 to 100"]),
         (["upscale", "a.png", "-o", "b.png", "--shard", "9/8"], ["shard", "'9/8'"]),

@@ -82,6 +82,18 @@ def test_the_same_command_again_does_nothing_and_loads_nothing(upscale, album, t
     assert [path.name for path in (out / ".xpsr").iterdir()] == ["journal.jsonl"]
 
 
+def test_results_in_a_folder_have_the_wanted_format(upscale, album, tmp_path):
+    for wanted, expected in (("jpg", ["a.jpg", "b.jpg", "c.jpg"]), ("same", ["a.jpg", "b.png", "c.png"])):
+        assert upscale(album, "-o", tmp_path / wanted, "--format", wanted).code == 0
+        assert names(tmp_path / wanted) == expected
+        for name in expected:
+            with Image.open(tmp_path / wanted / name) as image:
+                assert image.format == {"jpg": "JPEG", "png": "PNG"}[name[-3:]]
+    outcome = upscale(album / "a.jpg", "-o", tmp_path / "a.png", "--format", "same")
+    assert (outcome.code, outcome.out) == (ExitCode.USAGE, "")
+    assert f"format is same, but {tmp_path / 'a.png'} is to be a .png file." in outcome.err
+
+
 def test_what_is_missing_or_damaged_is_done_again_and_nothing_else(upscale, album, tmp_path):
     out = tmp_path / "out"
     assert upscale(album, "-o", out).code == 0

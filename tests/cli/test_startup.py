@@ -69,6 +69,7 @@ def test_completion_answers_the_commands_and_imports_nothing_heavy():
     [
         ("xpsr upscale --model xpsr-", ["xpsr-mini"]),
         ("xpsr upscale --color-fix ", ["adain", "wavelet", "none"]),
+        ("xpsr upscale --format ", ["png", "jpg", "webp", "tif", "same"]),
         ("xpsr weights pull stable", ["stable-diffusion-1.5"]),
     ],
 )

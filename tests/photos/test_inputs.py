@@ -9,7 +9,7 @@ import pytest
 from small_photos import refusal
 
 from xpsr_cli.errors import PhotoError, UsageError
-from xpsr_cli.photos.inputs import Shard, find_photos, output_paths, results_folder
+from xpsr_cli.photos.inputs import ResultFormat, Shard, find_photos, output_paths, results_folder
 
 
 @pytest.fixture
@@ -73,7 +73,9 @@ def test_one_input_goes_to_a_file_or_a_folder(album):
     assert output_paths([photo], "out") == {photo: Path("out/a.png")}
     assert output_paths([photo], "out.d/") == {photo: Path("out.d/a.png")}
     Path("there.x").mkdir()
-    assert output_paths([photo], "there.x", suffix="_x4", extension=".webp") == {photo: Path("there.x/a_x4.webp")}
+    assert output_paths([photo], "there.x", suffix="_x4", wanted=ResultFormat.WEBP) == {
+        photo: Path("there.x/a_x4.webp")
+    }
     assert output_paths([photo], None, suffix="_x4") == {photo: Path("album/a_x4.png")}
 
 
@@ -98,6 +100,55 @@ def test_results_never_share_a_file_whatever_the_case(album):
     assert len({path.as_posix().casefold() for path in results.values()}) == len(photos)
     assert results[Path("z/c.png")] == Path("out/c.png")
     assert results == output_paths(photos, "out")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (None, ["a_png.png", "a_jpg.png", "b.png", "c.png", "d.png"]),
+        ("png", ["a_png.png", "a_jpg.png", "b.png", "c.png", "d.png"]),
+        ("jpg", ["a_png.jpg", "a_jpg.jpg", "b.jpg", "c.jpg", "d.jpg"]),
+        ("webp", ["a_png.webp", "a_jpg.webp", "b.webp", "c.webp", "d.webp"]),
+        ("tif", ["a_png.tif", "a_jpg.tif", "b.tif", "c.tif", "d.tif"]),
+        ("same", ["a.png", "a.jpg", "b.JPEG", "c.png", "d.png"]),
+    ],
+)
+def test_the_format_of_results_in_a_folder(wanted, expected):
+    photos = [Path("in") / name for name in ("a.png", "a.jpg", "b.JPEG", "c.avif", "d.unknown")]
+    results = output_paths(photos, "out", wanted=wanted and ResultFormat(wanted))
+    assert [path.as_posix() for path in results.values()] == [f"out/{name}" for name in expected]
+
+
+def test_photos_that_become_one_format_by_being_the_same_do_not_share_a_file():
+    photos = [Path("in") / name for name in ("a.png", "a.avif", "a.PNG", "a_avif.png")]
+    results = output_paths(photos, "out", wanted=ResultFormat.SAME)
+    assert len({path.as_posix().casefold() for path in results.values()}) == len(photos)
+    assert results[Path("in/a_avif.png")] == Path("out/a_avif.png")
+
+
+def test_the_same_format_never_replaces_an_input(album):
+    with refusal(UsageError, "album/b.jpg"):
+        output_paths([album / "b.jpg"], album, wanted=ResultFormat.SAME)
+
+
+@pytest.mark.parametrize(
+    ("photo", "output", "wanted", "fine"),
+    [
+        ("a.png", "b.jpeg", "jpg", True),
+        ("a.png", "b.TIFF", "tif", True),
+        ("a.jpg", "b.jpeg", "same", True),
+        ("a.avif", "b.png", "same", True),
+        ("a.png", "b.png", "jpg", False),
+        ("a.png", "b.gif", "png", False),
+        ("a.jpg", "b.png", "same", False),
+    ],
+)
+def test_a_file_whose_name_says_another_format_is_refused(photo, output, wanted, fine):
+    if fine:
+        assert output_paths([Path(photo)], output, wanted=ResultFormat(wanted)) == {Path(photo): Path(output)}
+    else:
+        with refusal(UsageError, f"format is {wanted}", output):
+            output_paths([Path(photo)], output, wanted=ResultFormat(wanted))
 
 
 def test_folders_are_repeated_below_a_root(album):

@@ -18,7 +18,7 @@ from xpsr_cli.cli.failures import as_xpsr_error
 from xpsr_cli.cli.one_photo import deciding, upscale_file
 from xpsr_cli.cli.work_progress import RunProgress, run_progress, units_of
 from xpsr_cli.errors import PartialFailureError, PhotoError, UsageError
-from xpsr_cli.photos.inputs import Shard, find_photos, output_paths, results_folder
+from xpsr_cli.photos.inputs import ResultFormat, Shard, find_photos, output_paths, results_folder
 from xpsr_cli.photos.metadata import Metadata
 from xpsr_cli.photos.photo import PhotoInfo
 from xpsr_cli.photos.sink import check_output, result_info
@@ -39,6 +39,7 @@ class FileOptions:
     overwrite: bool = False
     skip_existing: bool = False
     shard: Shard | None = None
+    format: ResultFormat | None = None
     work_dir: Path | None = None
     dry_run: bool = False
     output: OutputOptions = field(default_factory=OutputOptions)
@@ -101,7 +102,7 @@ class Batch:
         """Where each photo's result goes; the names are those of all photos, whichever part of them is done here."""
         photos = find_photos(inputs, self._files.recursive, leave_out=results_folder(output))
         root = inputs[0] if len(inputs) == 1 and inputs[0].is_dir() else None
-        targets = output_paths(photos, output, root=root)
+        targets = output_paths(photos, output, wanted=self._files.format, root=root)
         return targets if self._files.shard is None else dict(self._files.shard.of(list(targets.items())))
 
     @cached_property

@@ -20,7 +20,7 @@ from xpsr_cli.cli.options import (
     QuietFlag,
 )
 from xpsr_cli.errors import UsageError
-from xpsr_cli.photos.inputs import Shard
+from xpsr_cli.photos.inputs import ResultFormat, Shard
 from xpsr_cli.settings import (
     MAX_SCALE,
     MIN_SCALE,
@@ -63,6 +63,10 @@ def upscale(
     tile_overlap: Annotated[int | None, typer.Option(help=f"Overlap in pixels of the result, times 8. {_OWN}")] = None,
     tile_batch: Annotated[
         int | None, typer.Option(help="Windows at once; changes speed only.", show_default="by the memory")
+    ] = None,
+    result_format: Annotated[
+        ResultFormat | None,
+        typer.Option("--format", help="Format of results in a folder; same: that of each photo.", show_default="png"),
     ] = None,
     bits: Annotated[Bits, typer.Option(help="Bits per channel of the result; auto: those of the photo.")] = Bits.AUTO,
     quality: Annotated[int | None, typer.Option(help="JPEG or WebP quality, 1 to 100.")] = None,
@@ -132,6 +136,7 @@ def upscale(
         overwrite=overwrite,
         skip_existing=skip_existing,
         shard=part,
+        format=result_format,
         work_dir=work_dir,
         dry_run=dry_run,
         output=output_options,

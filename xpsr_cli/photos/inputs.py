@@ -10,13 +10,30 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
 from xpsr_cli.errors import PhotoError, UsageError
-from xpsr_cli.photos.formats import EXTENSIONS, FORMAT_NAMES, reason
+from xpsr_cli.photos.formats import EXTENSIONS, FORMAT_NAMES, FORMATS, OUTPUT_EXTENSIONS, reason
 
 Item = TypeVar("Item")
+
+
+class ResultFormat(str, Enum):
+    """In what format results are written; ``same`` is that of the photo by its name, or PNG where none can be."""
+
+    PNG = "png"
+    JPG = "jpg"
+    WEBP = "webp"
+    TIF = "tif"
+    SAME = "same"
+
+    def extension(self, photo: Path) -> str:
+        """What the name of a photo's result ends in."""
+        if self is not ResultFormat.SAME:
+            return f".{self.value}"
+        return photo.suffix if photo.suffix.lower() in OUTPUT_EXTENSIONS else ".png"
 
 
 @dataclass(frozen=True)
@@ -97,35 +114,52 @@ def output_paths(
     output: str | Path | None,
     *,
     suffix: str = "",
-    extension: str = ".png",
+    wanted: ResultFormat | None = None,
     root: Path | None = None,
 ) -> dict[Path, Path]:
     """Where the result of each input goes, so that no two share a file and none is an input.
 
     ``output`` is a file when there is one input and the name has an extension; it is a folder when it exists as one,
     ends in a separator, or has no extension; ``None`` is the folder of each input. In a folder a result is called
-    by the input's stem, ``suffix`` and ``extension``. With ``root`` the folders under it are repeated in the output.
-    Results that would share a name, ``a.png`` and ``a.jpg``, are called ``a_png`` and ``a_jpg``. Nothing is created.
-    :class:`UsageError` for many inputs and one output file, or a result that would replace an input.
+    by the input's stem, ``suffix`` and the extension of the ``wanted`` format (PNG). With ``root`` the folders under
+    it are repeated in the output. Results that would share a name, ``a.png`` of ``a.png`` and of ``a.jpg``, are called
+    ``a_png.png`` and ``a_jpg.png``. Nothing is created.
+    :class:`UsageError` for many inputs and one output file, a file whose extension says another format than the
+    ``wanted`` one, or a result that would replace an input.
     """
     if output is not None and not _is_folder(output):
         if len(inputs) == 1:
+            _check_format(inputs[0], Path(output), wanted)
             return {inputs[0]: Path(output)}
         if Path(output).suffix.lower() in EXTENSIONS:
             raise UsageError(f"{len(inputs)} photos cannot go into the one file {output}.", "Name a folder.")
     folders = {photo: _folder_for(photo, output, root) for photo in inputs}
-    plain = {photo: folders[photo] / f"{photo.stem}{suffix}{extension}" for photo in inputs}
+    endings = {photo: suffix + (wanted or ResultFormat.PNG).extension(photo) for photo in inputs}
+    plain = {photo: folders[photo] / f"{photo.stem}{endings[photo]}" for photo in inputs}
     shared = Counter(_key(path) for path in plain.values())
     taken = {_key(path) for path in plain.values() if shared[_key(path)] == 1}
     results: dict[Path, Path] = {}
     for photo, path in plain.items():
         if shared[_key(path)] > 1:
             stem = f"{photo.stem}_{photo.suffix[1:].lower()}" if photo.suffix else photo.stem
-            path = _free_name(folders[photo], stem, f"{suffix}{extension}", taken)
+            path = _free_name(folders[photo], stem, endings[photo], taken)
             taken.add(_key(path))
         results[photo] = path
     _check_not_inputs(results)
     return results
+
+
+def _check_format(photo: Path, output: Path, wanted: ResultFormat | None) -> None:
+    """:class:`UsageError` for a file whose extension says another format than the wanted one."""
+    if wanted is None:
+        return
+    extension = wanted.extension(photo).lower()
+    alike = next(photo_format.extensions for photo_format in FORMATS if extension in photo_format.extensions)
+    if output.suffix.lower() not in alike:
+        raise UsageError(
+            f"format is {wanted.value}, but {output} is to be a {output.suffix} file.",
+            f"Name a {alike[0]} file or a folder, or leave the format out.",
+        )
 
 
 def _photos_of(path: Path, recursive: bool, leave_out: Path | None) -> list[Path]:
