@@ -235,6 +235,15 @@ def test_zero_latent(upscaler):
     assert np.abs(pixels_01(result) - wanted).max() < 1e-5  # an untrained decoder adds nothing
 
 
+def test_zero_latent_leaves_half_done_work_alone(upscaler, tmp_path):
+    photo, settings = noise_photo(), replace(SIX_WINDOWS, in_memory_mp=0.0)
+    upscaler.upscale(photo, settings, work_folder=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    result = pixels_01(upscaler.upscale(photo, settings, work_folder=tmp_path, zero_latent=True))
+    assert np.array_equal(result, pixels_01(upscaler.upscale(photo, settings, zero_latent=True)))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_zero_latent_needs_residual_latents(tiny_model):
     components = load_components(tiny_model)
     components.vae = AutoencoderKL(block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4)
@@ -287,6 +296,17 @@ def test_a_lack_of_memory_names_photo_and_way_out(upscaler, monkeypatch):
     with pytest.raises(OutOfMemoryError, match="photo") as caught:
         upscaler.upscale(noise_photo(), UpscaleSettings())
     assert "tile" in caught.value.hint
+
+
+def test_a_lack_of_memory_for_the_pixels_names_the_photo_too(upscaler, monkeypatch):
+    result = upscaler.upscale(noise_photo(), SIX_WINDOWS)
+
+    def exhausted(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(upscaler.codec.vae, "decode_residual", exhausted)
+    with pytest.raises(OutOfMemoryError, match="photo"):
+        result.photo()
 
 
 @pytest.fixture

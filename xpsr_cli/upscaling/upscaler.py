@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from xpsr_cli.device import Fitting, Placement, choose_placement, memory_errors
 from xpsr_cli.errors import PhotoError, UsageError
@@ -107,14 +108,15 @@ class Upscaler:
         Raises:
             PhotoError: the photo is too small or damaged, or the work folder's disk is full.
             UsageError: a setting that this model cannot follow.
-            OutOfMemoryError: the device's memory does not suffice.
+            OutOfMemoryError: the device's memory does not suffice, now or when the pixels are made.
         """
         settings = settings or UpscaleSettings()
         preset = settings.resolve(self.components.preset)
         plan = self.plan(source.info, settings)
         canvas = Canvas(source, settings.scale, preset.sizing)
         rows, stages = decoding_rows(plan.cells, self.codec.factor, self.codec.lowest), Stages(progress)
-        latents = LatentCanvas(self.codec.channels, *plan.cells, work_folder if plan.in_files else None)
+        folder = work_folder if plan.in_files and not zero_latent else None
+        latents = LatentCanvas(self.codec.channels, *plan.cells, folder)
         if zero_latent:
             self._check_zero_latent()
         else:
@@ -135,8 +137,12 @@ class Upscaler:
                         progress=stages.progress,
                     )
                     sample(tiled, latents, scheduler, noise)
-        with memory_errors(*_doing(source.info, settings)):
-            decode = self.codec.decoder(latents.read, canvas.image, *plan.cells)
+        decoder = self.codec.decoder(latents.read, canvas.image, *plan.cells)
+
+        def decode(window: Window) -> Tensor:
+            with memory_errors(*_doing(source.info, settings)):
+                return decoder(window)
+
         used = _plain({**asdict(settings), **asdict(preset)})
         return Enlargement(source.info, canvas, plan, decode, rows, stages, used)
 
