@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from xpsr_cli.models.loading import load_components, load_controlnet, load_unet
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.settings import ColorFix, Precision, SamplingPreset, SchedulerName, Sizing, StartLatent, UpscaleSettings
 from xpsr_cli.upscaling.canvas import Canvas
+from xpsr_cli.upscaling.seams import SeamMeter
 from xpsr_cli.upscaling.upscaler import Upscaler
 
 SIX_WINDOWS = UpscaleSettings(tile_size=128, tile_overlap=32, steps=2)
@@ -78,6 +79,18 @@ def test_seams_are_measured_when_asked(upscaler):
     pixels_01(result)
     assert result.seams.index > 0
     assert result.seams.brightness_step >= 0
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_seams_are_those_of_what_comes_out(upscaler, grey):
+    pixels = np.repeat(noise_photo(54, 80).pixels[..., :1] // 255 * 255, 3, axis=2)  # at the ends of the range
+    photo = Photo(pixels, grey=grey)
+    result = upscaler.upscale(photo, replace(SIX_WINDOWS, verify=True, color_fix=ColorFix.WAVELET))
+    bands = pixels_01(result)
+    plan, canvas = upscaler.plan(photo.info, SIX_WINDOWS), Canvas(photo, 4, Sizing.PAD)
+    meter = SeamMeter([window.scaled(upscaler.codec.factor) for window in plan.windows], *plan.size)
+    meter.add(0, bands.transpose(2, 0, 1), canvas.enlarged(0, plan.size[1]))
+    assert asdict(result.seams) == pytest.approx(asdict(meter.report()), rel=1e-6)
 
 
 def test_sixteen_bits_come_out_as_sixteen(silent):

@@ -181,10 +181,11 @@ class Enlargement:
                     part = colour[:, left : left + PART_PX]
                     pixels = picture.read(top, left, rows, part.shape[1])
                     torch.from_numpy(part).copy_(pixels.permute(1, 2, 0))
+                colour = self._final(colour)
                 if meter is not None:
                     meter.add(top, torch.from_numpy(colour).permute(2, 0, 1), self._canvas.enlarged(top, rows))
                 alpha = self._canvas.alpha(top, rows)
-                region = Region(self._final(colour), None if alpha is None else alpha.numpy())
+                region = Region(colour, None if alpha is None else alpha.numpy())
                 del colour
             yield region
             del region  # nothing of it is held while the next one is made
