@@ -107,6 +107,24 @@ def test_work_without_its_position_begins_anew_and_remembers_nothing(tmp_path, n
     assert torch.equal(run(tmp_path, name, Model()), run(None, name, Model()))
 
 
+@pytest.mark.parametrize("file", ["latents-0", "latents-1"])
+def test_work_without_its_latents_begins_anew(tmp_path, file):
+    with pytest.raises(Killed):
+        run(tmp_path, SchedulerName.UNIPC, Model(2 * len(WINDOWS) + 5))
+    os.truncate(tmp_path / file, 100)
+    assert torch.equal(run(tmp_path, SchedulerName.UNIPC, Model()), run(None, SchedulerName.UNIPC, Model()))
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 100)])
+def test_work_without_what_the_scheduler_remembered_is_refused(tmp_path, damage):
+    with pytest.raises(Killed):
+        run(tmp_path, SchedulerName.UNIPC, Model(2 * len(WINDOWS) + 5))
+    for path in tmp_path.glob("history*"):
+        damage(path)
+    with pytest.raises(PhotoError, match="history-.* damaged or gone"):
+        run(tmp_path, SchedulerName.UNIPC, Model())
+
+
 def test_an_interruption_at_the_end_of_a_corrected_step_leaves_no_trace(tmp_path, monkeypatch):
     def hook(x0, timestep):
         return x0.clamp(-2, 2)

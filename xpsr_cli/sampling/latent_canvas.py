@@ -48,8 +48,10 @@ class LatentCanvas:
         else:
             with _disk_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._generations = [_FileRows(self.shape, folder / f"latents-{i}") for i in range(2)]
-            self._go_on(folder)
+            files = [_FileRows(self.shape, folder / f"latents-{i}") for i in range(2)]
+            self._generations = [*files]
+            if all(file.there for file in files):
+                self._go_on(folder)
 
     def read(self, window: Window) -> Tensor:
         """The latents under a window as the last finished step left them, (1, c, h, w)."""
@@ -60,8 +62,11 @@ class LatentCanvas:
         self._generations[(self.step + 1) % 2].write(place, latents)
 
     def history(self, place: Window) -> History | None:
-        """What the scheduler remembered of a part of the canvas after the last finished step."""
-        return self._load(self._history_name(place, self.step - 1))
+        """What the scheduler remembered of a part of the canvas after the last finished step, if there was one.
+
+        :class:`PhotoError` if that is no longer in the folder.
+        """
+        return self._load(self._history_name(place, self.step - 1)) if self.step else None
 
     def remember(self, place: Window, history: History) -> None:
         """What the scheduler remembers of a part of the canvas after the step being made."""
@@ -94,11 +99,14 @@ class LatentCanvas:
             file.flush()
             os.fsync(file.fileno())
 
-    def _load(self, name: str) -> dict[str, Any] | None:
+    def _load(self, name: str) -> dict[str, Any]:
         if self.folder is None:
-            return self._histories.get(name)
-        path = self.folder / f"{name}.pt"
-        return torch.load(path, weights_only=True) if path.exists() else None
+            return self._histories[name]
+        try:
+            return dict(torch.load(self.folder / f"{name}.pt", weights_only=True))
+        except _DAMAGED as error:
+            message = f"The work in {self.folder} cannot be taken up: {name}.pt is damaged or gone."
+            raise PhotoError(message, "Remove the folder and start again.") from error
 
     def _mark(self) -> None:
         if self.folder is None:
@@ -117,16 +125,13 @@ class LatentCanvas:
         """Take up the position that the folder tells; without one that makes sense, this is the beginning."""
         try:
             position = json.loads((folder / "position.json").read_text(encoding="ascii"))
-            if tuple(position["shape"]) == self.shape:
-                self.step, self.band = int(position["step"]), int(position["band"])
-                if self.band:
-                    self.unfinished = torch.load(folder / f"{self._unfinished_name()}.pt", weights_only=True)["rows"]
+            if tuple(position["shape"]) != self.shape:
                 return
+            self.step, self.band = int(position["step"]), int(position["band"])
+            if self.band:
+                self.unfinished = torch.load(folder / f"{self._unfinished_name()}.pt", weights_only=True)["rows"]
         except _DAMAGED:
             self.step, self.band, self.unfinished = -1, 0, None
-        with _disk_errors(folder):
-            for path in folder.glob("history-*.pt"):  # the first step would take it for its own
-                path.unlink()
 
 
 class _MemoryRows:
@@ -150,14 +155,16 @@ class _FileRows:
 
     It is read through a map that lasts for one window, so that it does not count as memory in use, and written
     without one, so that a full disk is an error and not the end of the process. In between it is closed: the folder
-    can be removed whoever still has the canvas.
+    can be removed whoever still has the canvas. ``there`` says that it was in the folder already, whole.
     """
 
     def __init__(self, shape: tuple[int, int, int], path: Path) -> None:
         self._channels, self._height, self._width = shape
         self._row_bytes = self._channels * self._width * 4
+        size = self._height * self._row_bytes
         with _disk_errors(path.parent), path.open("ab") as file:
-            file.truncate(self._height * self._row_bytes)
+            self.there = file.seek(0, os.SEEK_END) == size
+            file.truncate(size)
         self._path = path
 
     def read(self, window: Window) -> Tensor:

@@ -68,7 +68,8 @@ def sample(
         if hook is not None:
             x0 = hook(to_x0(scheduler, prediction, latents, timestep), timestep)
             prediction = from_x0(scheduler, x0, latents, timestep)
-        recall(scheduler, canvas.history(place) or unused)
+        if unused:
+            recall(scheduler, canvas.history(place) or unused)
         if isinstance(scheduler, DDPMScheduler):
             spread = noise(STEP_0 + index, place)
             latents = scheduler.step(prediction, timestep, latents, spread).prev_sample
