@@ -16,8 +16,8 @@ from tifffile import imwrite
 from torch import Tensor
 
 from xpsr_cli.models.loading import load_components
-from xpsr_cli.sampling.denoiser import CanvasImage, WindowDenoiser
-from xpsr_cli.sampling.tiles import Window
+from xpsr_cli.sampling.denoiser import WindowDenoiser
+from xpsr_cli.sampling.tiles import CanvasImage, Window
 from xpsr_cli.settings import SamplingPreset, UpscaleSettings
 from xpsr_cli.upscaling.upscaler import Upscaler
 from xpsr_cli.weights import find_model

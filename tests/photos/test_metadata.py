@@ -293,6 +293,7 @@ def test_without_metadata_the_values_still_mean_the_same(icc):
     everything = Metadata(icc, b"e", b"x", b"i", (72.0, 72.0), TEXTS, ((b"gAMA", b"g"),))
     assert everything.only_profile() == Metadata(icc=icc, png_colour=((b"gAMA", b"g"),))
 
+
 def test_an_exif_block_that_only_turned_the_picture_is_gone(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

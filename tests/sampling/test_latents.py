@@ -209,7 +209,6 @@ def test_only_residual_latents_need_no_encoder(kl, residual):
     assert not kl.residual
 
 
-
 def test_types(kl):
     half = Placement(torch.device("cpu"), torch.float16)
     upcast = make_codec(kl.vae, half)

@@ -73,9 +73,10 @@ def test_sixteen_bits_are_seen():
     torch.testing.assert_close(values, torch.full_like(values, 30001 / 65535), rtol=0, atol=1e-7)
 
 
-def test_colours_under_full_transparency_stay_there():
+@pytest.mark.parametrize("almost_hidden", [0, 1, 7])
+def test_colours_under_full_transparency_stay_there(almost_hidden):
     pixels, alpha = np.full((40, 60, 3), 200, np.uint8), np.full((40, 60), 255, np.uint8)
-    pixels[:, 20:], alpha[:, 20:] = 0, 0
+    pixels[:, 20:], alpha[:, 20:] = 0, almost_hidden
     values = image(Canvas(Photo(pixels, alpha), 4.0, Sizing.PAD))
     near = values[..., : 4 * (20 + 13)]
     torch.testing.assert_close(near, torch.full_like(near, 200 / 255))

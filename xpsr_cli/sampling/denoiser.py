@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
 from typing import Protocol
@@ -23,14 +23,11 @@ from xpsr_cli.device import Placement
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.models.unet import XpsrUNet
-from xpsr_cli.sampling.tiles import Window
+from xpsr_cli.sampling.tiles import CanvasImage, Window
 
 FEATURE_BYTES = 2 * 2**30
 """Image features kept between steps; windows beyond that have theirs computed again at every step."""
 
-
-CanvasImage = Callable[[Window], Tensor]
-"""The condition photo: the pixels under a window, (1, 3, h, w) float32 in [0, 1], in memory."""
 
 _log = logging.getLogger(__name__)
 

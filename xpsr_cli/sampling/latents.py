@@ -17,15 +17,11 @@ from torch import Tensor
 from xpsr_cli.device import Placement
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.sampling.pooled_norms import FrozenLayers, decoder_layers, encoder_layers
-from xpsr_cli.sampling.tiles import Window
+from xpsr_cli.sampling.tiles import CanvasImage, CanvasLatents, Window
 
 WINDOW_PX = 1024
 """Pixels along the longer side of what Stable Diffusion's autoencoder is given at once; larger canvases are cut."""
 
-CanvasImage = Callable[[Window], Tensor]
-"""The enlarged input under a window of pixels, (1, 3, h, w) in [0, 1], float32, in memory."""
-CanvasLatents = Callable[[Window], Tensor]
-"""The latents under a window of latent cells, (1, c, h, w), scaled for diffusion, float32, in memory."""
 Encode = Callable[[Window], tuple[Tensor, Tensor]]
 """Mean and deviation of the latents under a window of latent cells, (1, c, h, w) each, scaled for diffusion."""
 Decode = Callable[[Window], Tensor]

@@ -22,8 +22,8 @@ from xpsr_cli.sampling.schedulers import (
     remembered,
     to_x0,
 )
-from xpsr_cli.sampling.tiled import Band, CanvasLatents
-from xpsr_cli.sampling.tiles import Window
+from xpsr_cli.sampling.tiled import Band
+from xpsr_cli.sampling.tiles import CanvasLatents, Window
 from xpsr_cli.settings import SamplingPreset, StartLatent
 
 Hook = Callable[[Tensor, int], Tensor]

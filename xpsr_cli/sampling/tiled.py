@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,10 +16,7 @@ from torch import Tensor
 from xpsr_cli.device import Fitting, is_out_of_memory
 from xpsr_cli.progress import Progress, SilentProgress
 from xpsr_cli.sampling.denoiser import WindowDenoiser
-from xpsr_cli.sampling.tiles import Blend, Centre, Window
-
-CanvasLatents = Callable[[Window], Tensor]
-"""The latents under a window of the canvas, (1, c, h, w) float32 in memory."""
+from xpsr_cli.sampling.tiles import Blend, CanvasLatents, Centre, Window
 
 _log = logging.getLogger(__name__)
 

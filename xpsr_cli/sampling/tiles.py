@@ -8,7 +8,7 @@ Un-tiled work is a grid of one window; there is no second path for large photos.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -41,6 +41,12 @@ class Window:
     def scaled(self, factor: int, divisor: int = 1) -> Window:
         """The same place where a cell is ``factor`` / ``divisor`` cells wide, such as 8 pixels per latent cell."""
         return Window(*(side * factor // divisor for side in (self.y, self.x, self.h, self.w)))
+
+
+CanvasImage = Callable[[Window], Tensor]
+"""The enlarged input under a window of pixels, (1, 3, h, w) float32 in [0, 1], in memory."""
+CanvasLatents = Callable[[Window], Tensor]
+"""The latents under a window of latent cells, (1, c, h, w) float32, scaled for diffusion, in memory."""
 
 
 def block_rows(height: int, width: int, block: tuple[int, int]) -> list[list[Window]]:

@@ -44,42 +44,37 @@ def decoding_rows(cells: tuple[int, int], factor: int, lowest: int) -> list[list
 class Decoded:
     """The photo at working size, (3, H, W) in [0, 1], decoded from top to bottom.
 
-    ``decode`` makes the pixels of a block of latent cells (1, 3, ..), and ``rows`` are the blocks. Rows are to be read
-    from top to bottom: strips of blocks that lie above the last read are forgotten.
+    ``decode`` makes the pixels of a block of latent cells (1, 3, ..), ``factor`` pixels per cell, and ``rows`` are the
+    blocks. Rows are to be read from top to bottom: strips of blocks that lie above the last read are forgotten.
     """
 
     def __init__(
-        self, canvas: Canvas, decode: Callable[[Window], Tensor], rows: list[list[Window]], stages: Stages
+        self,
+        canvas: Canvas,
+        decode: Callable[[Window], Tensor],
+        rows: list[list[Window]],
+        factor: int,
+        stages: Stages,
     ) -> None:
         self.width, self.height = canvas.visible
         self._canvas = canvas
         self._decode = decode
         self._rows = rows
+        self._factor = factor
         self._stages = stages
         self._coming = self.strips()
         self._kept: deque[tuple[int, Tensor]] = deque()  # first row and pixels of each strip
 
     def strips(self) -> Iterator[tuple[int, Tensor]]:
         """All of it, first row and pixels (3, h, W) of a row of blocks at a time, without the canvas' padding."""
-        top = 0
         for row in self._rows:
-            height = min(row[0].h * self._canvas.height // self._cells, self.height - top)
-            strip = torch.empty(3, max(height, 0), self.width)
-            left = 0
+            top = row[0].y * self._factor
+            strip = torch.empty(3, min(row[0].h * self._factor, self.height - top), self.width)
             for block in row:
-                piece = self._decode(block)[0, :, : max(height, 0), : self.width - left]
-                strip[:, :, left : left + piece.shape[2]] = piece
-                left += piece.shape[2]
+                there = strip[..., block.x * self._factor : (block.x + block.w) * self._factor]
+                there.copy_(self._decode(block)[0, :, : there.shape[1], : there.shape[2]])
             self._stages.progress.advance()
-            if height > 0:
-                yield top, strip
-            top += height
-
-    @property
-    def _cells(self) -> int:
-        """Latent cells from top to bottom."""
-        last = self._rows[-1][0]
-        return last.y + last.h
+            yield top, strip
 
     def reference(self, top: int, left: int, height: int, width: int) -> Tensor:
         """The same window of the enlarged input, (3, height, width)."""
@@ -156,7 +151,8 @@ class Enlargement:
         self._canvas = canvas
         self._plan = plan
         self._decode = decode
-        self._rows = rows
+        self._factor = canvas.height // plan.cells[0]  # pixels per latent cell
+        self._rows = [row for row in rows if row[0].y * self._factor < canvas.visible[1]]  # the others are padding
         self._stages = stages
 
     @property
@@ -204,7 +200,7 @@ class Enlargement:
         fix = ColorFix(self.settings["color_fix"])
         self._stages.progress.stage("decode", len(self._rows) * (2 if fix is ColorFix.ADAIN else 1))
         with self._stages.clock("decode"), torch.no_grad():
-            decoded = Decoded(self._canvas, self._decode, self._rows, self._stages)
+            decoded = Decoded(self._canvas, self._decode, self._rows, self._factor, self._stages)
             matched = decoded if fix is ColorFix.NONE else ColorMatched(decoded, fix)
         return matched if self._canvas.visible == self.info.size else Resized(matched, self.info.size)
 

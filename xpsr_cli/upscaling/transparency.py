@@ -1,4 +1,4 @@
-"""Colours under full transparency: whatever a file holds there must not bleed into what is seen."""
+"""Colours under (nearly) full transparency: whatever a file holds there must not bleed into what is seen."""
 
 # shapes: H W pixels
 
@@ -12,13 +12,18 @@ REACH_PX = 16
 """How far into the hidden part the visible colours are carried, in pixels of the input."""
 
 
+HIDDEN_BELOW = 8 / 255
+"""Opacity below which a colour counts as hidden: files that stored it premultiplied no longer know it."""
+
+
 def fill_hidden(colour: Floats, alpha: Floats) -> Floats:
     """``colour`` (H, W, 3) with the hidden pixels near visible ones taking their colours.
 
-    A hidden pixel (``alpha`` (H, W) is 0) takes the mean of its neighbours that have a colour, ring by ring, up to
-    :data:`REACH_PX` rings. A pixel depends on nothing farther away than that, so windows agree on it.
+    A hidden pixel (``alpha`` (H, W) below :data:`HIDDEN_BELOW`) takes the mean of its neighbours that have a colour,
+    ring by ring, up to :data:`REACH_PX` rings. A pixel depends on nothing farther away than that, so windows agree on
+    it.
     """
-    known = alpha > 0
+    known = alpha >= HIDDEN_BELOW
     if known.all() or not known.any():
         return colour
     colour = colour.copy()

@@ -16,7 +16,7 @@ from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.models.loading import Components
 from xpsr_cli.photos.photo import PhotoInfo, PhotoSource
 from xpsr_cli.progress import Progress
-from xpsr_cli.sampling.denoiser import CanvasImage, Guided, WindowDenoiser, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.denoiser import Guided, WindowDenoiser, XpsrDenoiser, guidance_rows
 from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.latents import make_codec
 from xpsr_cli.sampling.noise import CanvasNoise, NoiseSource
@@ -24,7 +24,7 @@ from xpsr_cli.sampling.prompts import PromptEncoder, encode_prompts
 from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import Scheduler, make_scheduler
 from xpsr_cli.sampling.tiled import Tiled
-from xpsr_cli.sampling.tiles import Window, window_grid
+from xpsr_cli.sampling.tiles import CanvasImage, Window, window_grid
 from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, StartLatent, UpscaleSettings, output_size
 from xpsr_cli.upscaling.canvas import Canvas, canvas_size
 from xpsr_cli.upscaling.enlargement import Enlargement, decoding_rows
