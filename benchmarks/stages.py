@@ -62,6 +62,9 @@ class PeakPerStage:
     def advance(self, count: int = 1) -> None:
         """Nothing to note."""
 
+    def skip(self, count: int) -> None:
+        """Nothing to note."""
+
     def close(self) -> None:
         """Note the peak of the current stage and start the next."""
         self.peaks[self.current] = peak_gb()

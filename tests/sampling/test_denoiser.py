@@ -107,6 +107,15 @@ def test_nothing_constant_is_computed_twice(networks, scene):
     assert evaluated.batches == [2] * (3 * len(WINDOWS))
 
 
+def test_nothing_is_kept_of_windows_that_are_evaluated_once(networks, scene):
+    pairs, image, latents = scene
+    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT, once=True), 4.5)
+    with Calls(networks[1].pyramid) as pyramid:
+        for _ in range(2):
+            canvas_of(denoiser, latents, 501)
+    assert len(pyramid.batches) == 2 * len(WINDOWS)
+
+
 def test_features_beyond_the_limit_are_made_again(networks, scene, monkeypatch):
     pairs, image, latents = scene
     kept = canvas_of(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), latents, 501)

@@ -25,7 +25,7 @@ from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.sampling.tiles import CanvasImage, Window
 
-FEATURE_BYTES = 2 * 2**30
+FEATURE_BYTES = 2**28
 """Image features kept between steps; windows beyond that have theirs computed again at every step."""
 
 
@@ -51,6 +51,7 @@ class XpsrDenoiser:
         prompts: one pair of text embeddings (1, L, D) per guidance row.
         image: the condition photo, a window of f pixels per latent cell at a time.
         conditioning_scale: factor on the ControlNet's residuals.
+        once: whether every window is evaluated only once, so that nothing of it need be kept.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class XpsrDenoiser:
         placement: Placement,
         *,
         conditioning_scale: float = 1.0,
+        once: bool = False,
     ) -> None:
         self.unet = unet
         self.controlnet = controlnet
@@ -73,7 +75,7 @@ class XpsrDenoiser:
         lows = [pair.low for pair in prompts if pair.low is not None]
         self.low = placement.put(torch.cat(lows)) if lows else None
         self._features: dict[Window, Tensor] = {}
-        self._kept_bytes = 0
+        self._kept_bytes, self._most_bytes = 0, 0 if once else FEATURE_BYTES
         self._in_float32: XpsrDenoiser | None = None
         self._lock = Lock()
 
@@ -107,6 +109,7 @@ class XpsrDenoiser:
                     self.image,
                     placement,
                     conditioning_scale=self.conditioning_scale,
+                    once=True,
                 )
             return self._in_float32
 
@@ -118,7 +121,7 @@ class XpsrDenoiser:
         factor = self.controlnet.pyramid.downscale
         features = self.controlnet.encode_image(self.placement.put(self.image(window.scaled(factor))))
         with self._lock:
-            if self._kept_bytes + features.nbytes <= FEATURE_BYTES:
+            if self._kept_bytes + features.nbytes <= self._most_bytes:
                 self._kept_bytes += features.nbytes
                 self._features[window] = features
         return features

@@ -156,6 +156,7 @@ class Upscaler:
             image,
             self.placement,
             conditioning_scale=preset.conditioning_scale,
+            once=preset.steps == 1,
         )
         return Guided(networks, preset.guidance_scale)
 
