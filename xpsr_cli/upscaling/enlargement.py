@@ -25,8 +25,9 @@ from xpsr_cli.upscaling.stages import Stages
 
 STRIP_BYTES, BAND_BYTES = 2**24, 2**23
 """What the rows of decoded blocks, and of the result, that are made at a time may take: the wider, the fewer."""
-HIGHEST_BLOCK, BLOCK_WIDTH = 128, 256
-"""Latent cells of a block of the canvas: at most from top to bottom, and from left to right."""
+HIGHEST_PX, WIDTH_PX = 512, 1024
+"""Pixels of a block of the canvas: at most from top to bottom, and from left to right. With its halo, Stable
+Diffusion's autoencoder then takes about what it takes for 1024 x 1024 pixels at once."""
 PART_PX = 2048
 """Columns of a band that are made at a time, so that what is needed meanwhile does not grow with the width."""
 
@@ -38,7 +39,7 @@ def decoding_rows(cells: tuple[int, int], factor: int, lowest: int) -> list[list
     """
     height, width = cells
     fitting = STRIP_BYTES // (12 * factor**2 * width)
-    return block_rows(height, width, (min(max(fitting, lowest), HIGHEST_BLOCK), BLOCK_WIDTH))
+    return block_rows(height, width, (min(max(fitting, lowest), HIGHEST_PX // factor), WIDTH_PX // factor))
 
 
 class Decoded:

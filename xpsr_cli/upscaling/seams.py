@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -240,8 +241,7 @@ def _lines_beside(border: int, borders: Sequence[int], length: int) -> list[int]
 def _cuts(spans: Sequence[tuple[int, int]], length: int) -> list[int]:
     """First rows or columns of the windows' own parts along one side, which end where the next one begins."""
     spans = [span for span in spans if span[0] < length]
-    overlaps = zip(spans, spans[1:], strict=False)
-    return [0, *((min(before + size, length) + start) // 2 for (before, size), (start, _) in overlaps)]
+    return [0, *((min(before + size, length) + start) // 2 for (before, size), (start, _) in pairwise(spans))]
 
 
 def _segments(length: int) -> Array:
