@@ -23,7 +23,7 @@ from xpsr_cli.upscaling.resample import Picture, Resized
 from xpsr_cli.upscaling.seams import SeamMeter, SeamReport
 from xpsr_cli.upscaling.stages import Stages
 
-STRIP_BYTES, BAND_BYTES = 2**24, 2**23
+STRIP_BYTES, BAND_BYTES = 2**25, 2**23
 """What the rows of decoded blocks, and of the result, that are made at a time may take: the wider, the fewer."""
 HIGHEST_PX, WIDTH_PX = 512, 1024
 """Pixels of a block of the canvas: at most from top to bottom, and from left to right. With its halo, Stable
