@@ -44,6 +44,7 @@ def _own_user_folder(monkeypatch, tmp_path_factory):
     """Weights, caches and data folders of the person who runs the tests are neither seen nor touched."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("XPSR_WEIGHTS", str(home / "weights"))
+    monkeypatch.setenv("XPSR_CACHE", str(home / "cache"))
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
 

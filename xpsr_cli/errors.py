@@ -55,6 +55,12 @@ class WeightsError(XpsrError):
     exit_code = ExitCode.WEIGHTS
 
 
+class EndpointError(XpsrError):
+    """A server that describes photos cannot be reached, or does not answer as it should."""
+
+    exit_code = ExitCode.WEIGHTS
+
+
 class OutOfMemoryError(XpsrError):
     """The device ran out of memory."""
 

@@ -89,6 +89,47 @@ class Compression(str, Enum):
     ZSTD = "zstd"
 
 
+class LongPrompts(str, Enum):
+    """What happens to a prompt that is longer than the text encoder's 77 tokens.
+
+    ``chunk``: it is encoded in several pieces and nothing of it is lost. ``truncate``: what the released script does;
+    the end is cut off, and with it the quality words that stand there (specs C1).
+    """
+
+    CHUNK = "chunk"
+    TRUNCATE = "truncate"
+
+
+class CaptionSource(str, Enum):
+    """Where the prompts of a photo come from, unless they are given.
+
+    ``auto``: the sidecar beside the photo, else what suits the model and is at hand. ``none``: nowhere.
+    ``measured``: the photo is measured and its quality put into words. ``mllm``: a multimodal model describes it.
+    ``sidecar``: from ``photo.caption.json`` alone.
+    """
+
+    AUTO = "auto"
+    NONE = "none"
+    MEASURED = "measured"
+    MLLM = "mllm"
+    SIDECAR = "sidecar"
+
+
+class CaptionScope(str, Enum):
+    """What a high-level text speaks of: the whole ``image``, or each ``region`` of a few windows."""
+
+    IMAGE = "image"
+    REGION = "region"
+
+
+class Quantization(str, Enum):
+    """Number format of a multimodal model's weights in memory (bitsandbytes)."""
+
+    NONE = "none"
+    EIGHT_BIT = "8bit"
+    FOUR_BIT = "4bit"
+
+
 @dataclass(frozen=True)
 class OutputOptions:
     """How a result is written. ``None`` is what suits the format (see :mod:`xpsr_cli.photos.sink`)."""
