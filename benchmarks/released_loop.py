@@ -23,7 +23,7 @@ from xpsr_cli.device import Placement, choose_placement
 from xpsr_cli.models.loading import Components, load_components
 from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser
-from xpsr_cli.sampling.prompts import PromptEncoder, encode_prompts
+from xpsr_cli.sampling.prompts import PromptEncoder, encode_prompts, guidance_rows
 from xpsr_cli.sampling.tiles import Window
 from xpsr_cli.settings import Precision, SamplingPreset
 from xpsr_cli.upscaling.upscaler import Upscaler
@@ -76,6 +76,10 @@ class Clock:
         self.seconds[name] += time.perf_counter() - started
 
 
+def _always(texts: PromptPair, _: Window) -> PromptPair:
+    return texts
+
+
 def _crop(image_01: Tensor, window: Window) -> Tensor:
     return window.crop(image_01)
 
@@ -109,9 +113,9 @@ def main() -> None:
             clock = Clock()  # the first photo was the warm-up
         image_01 = torch.rand(1, 3, options.size, options.size)
         with clock("ours"):
-            rows = encode_prompts(upscaler.prompts, *TEXTS, preset)
+            texts = guidance_rows(scale, *encode_prompts(upscaler.prompts, *TEXTS, preset))
             networks = components.unet, components.controlnet
-            ours = Guided(XpsrDenoiser(*networks, rows, partial(_crop, image_01), placement), scale)
+            ours = Guided(XpsrDenoiser(*networks, partial(_always, texts), partial(_crop, image_01), placement), scale)
         for name in loops:
             with clock(name):
                 rows = prompts_anew(components, preset, placement)

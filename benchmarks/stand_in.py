@@ -16,9 +16,9 @@ from tifffile import imwrite
 from torch import Tensor
 
 from xpsr_cli.models.loading import load_components
-from xpsr_cli.sampling.denoiser import WindowDenoiser
+from xpsr_cli.sampling.denoiser import WindowDenoiser, WindowPrompts
 from xpsr_cli.sampling.tiles import CanvasImage, Window
-from xpsr_cli.settings import SamplingPreset, UpscaleSettings
+from xpsr_cli.settings import SamplingPreset
 from xpsr_cli.upscaling.upscaler import Upscaler
 from xpsr_cli.weights import find_model
 
@@ -28,7 +28,7 @@ TILE_PX = 256
 class StandInUpscaler(Upscaler):
     """An upscaler whose networks are replaced by a wave over the canvas; they are still shown the photo."""
 
-    def denoiser(self, image: CanvasImage, settings: UpscaleSettings, preset: SamplingPreset) -> WindowDenoiser:
+    def denoiser(self, image: CanvasImage, prompts: WindowPrompts, preset: SamplingPreset) -> WindowDenoiser:
         """See :class:`Upscaler`."""
 
         def wave(latents: Tensor, _: int, window: Window) -> Tensor:

@@ -18,9 +18,10 @@ from xpsr_cli.device import choose_placement
 from xpsr_cli.models.loading import load_controlnet, load_unet
 from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.photos.photo import Depth, quantize
-from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser
 from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.latents import make_codec
+from xpsr_cli.sampling.prompts import guidance_rows
 from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import make_scheduler
 from xpsr_cli.sampling.tiled import Tiled
@@ -123,7 +124,8 @@ def check_run(recording, model, run, centre):
     canvas.turn()
 
     rows = guidance_rows(preset.guidance_scale, *prompts(recording))
-    networks = XpsrDenoiser(unet, controlnet, rows, image, placement, conditioning_scale=preset.conditioning_scale)
+    scale = preset.conditioning_scale
+    networks = XpsrDenoiser(unet, controlnet, lambda _: rows, image, placement, conditioning_scale=scale)
     windows = windows_of(recording, run, height, width)
     sample(Tiled(Guided(networks, preset.guidance_scale), windows, centre=centre), canvas, scheduler, noise)
     start, *after = canvas.after

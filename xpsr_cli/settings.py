@@ -161,6 +161,8 @@ class SamplingPreset:
     prompt_suffix: str = "clean, high-resolution, 8k, high quality, clear text."
     negative_prompt: str = "blurry, dotted, noise, raster lines, unclear, lowres, over-smoothed."
     negative_low_prompt: str = "high resolution, best quality, clear"
+    long_prompts: LongPrompts = LongPrompts.TRUNCATE
+    captions: CaptionSource = CaptionSource.MLLM  # what ``auto`` takes where it is at hand
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SamplingPreset:
@@ -174,8 +176,27 @@ class SamplingPreset:
             "start": StartLatent,
             "color_fix": ColorFix,
             "sizing": Sizing,
+            "long_prompts": LongPrompts,
+            "captions": CaptionSource,
         }
         return cls(**{k: enums[k](v) if k in enums else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class RegionPrompt:
+    """What is in a part of a photo, which lies in the photo's own pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    prompt: str
+
+    def __post_init__(self) -> None:
+        if min(self.left, self.top) < 0 or min(self.width, self.height) < 1:
+            raise UsageError(
+                f"A region of {self.width} x {self.height} pixels at {self.left}, {self.top} is no part of a photo."
+            )
 
 
 @dataclass(frozen=True)
@@ -185,7 +206,9 @@ class UpscaleSettings:
     scale: float = 4.0
     prompt: str = ""  # what is in the photo (high-level)
     low_prompt: str = ""  # how it is degraded (low-level)
+    region_prompts: tuple[RegionPrompt, ...] = ()  # what is in parts of it: a window takes the nearest, not ``prompt``
     negative_prompt: str | None = None
+    long_prompts: LongPrompts | None = LongPrompts.CHUNK
     seed: int = 0
     steps: int | None = None
     guidance_scale: float | None = None
@@ -199,10 +222,12 @@ class UpscaleSettings:
     verify: bool = False  # measure seams on the result
 
     def __post_init__(self) -> None:
-        for name, kind in (("scheduler", SchedulerName), ("color_fix", ColorFix)):
+        for name, kind in (("scheduler", SchedulerName), ("color_fix", ColorFix), ("long_prompts", LongPrompts)):
             value = getattr(self, name)
             if value is not None:  # the word is as good as the member
                 object.__setattr__(self, name, _choice(name, value, kind))
+        regions = (RegionPrompt(**r) if isinstance(r, dict) else r for r in self.region_prompts)
+        object.__setattr__(self, "region_prompts", tuple(regions))  # JSON values are as good as objects
         _require("scale", self.scale, MIN_SCALE, MAX_SCALE)
         _require("steps", self.steps, 1, 1000)
         _require("guidance_scale", self.guidance_scale, 0.0, 50.0)

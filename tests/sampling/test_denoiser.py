@@ -11,7 +11,8 @@ from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.sampling import denoiser as module
-from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser
+from xpsr_cli.sampling.prompts import guidance_rows
 from xpsr_cli.sampling.tiled import Tiled
 from xpsr_cli.sampling.tiles import Window, window_grid
 from xpsr_cli.settings import Precision
@@ -34,6 +35,12 @@ def scene():
     pairs = [PromptPair(torch.randn(1, 5, TEXT_WIDTH), torch.randn(1, 6, TEXT_WIDTH)) for _ in range(2)]
     image = torch.rand(1, 3, 8 * HEIGHT, 8 * WIDTH)
     return pairs, lambda window: window.crop(image), torch.randn(1, 4, HEIGHT, WIDTH)
+
+
+def always(*pairs):
+    """The same prompts for every window."""
+    texts = pairs[0] if len(pairs) == 1 else guidance_rows(2.0, *pairs)
+    return lambda _: texts
 
 
 def canvas_of(denoiser, latents, timestep, **options):
@@ -66,10 +73,10 @@ def test_guidance_rows_are_one_batch_and_equal_separate_calls(networks, scene):
     window = WINDOWS[1]
     cut = window.crop(latents)
     with Calls(networks[0].conv_in, networks[1].conv_in) as calls:
-        both = XpsrDenoiser(*networks, pairs, image, PLACEMENT)(cut, 501, window)
+        both = XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT)(cut, 501, window)
     assert calls.batches == [2, 2]
     for row, pair in enumerate(pairs):
-        alone = XpsrDenoiser(*networks, [pair], image, PLACEMENT)(cut, 501, window)
+        alone = XpsrDenoiser(*networks, always(pair), image, PLACEMENT)(cut, 501, window)
         torch.testing.assert_close(both[row : row + 1], alone, rtol=0, atol=1e-4 * float(alone.abs().max()))
     assert (both[0] - both[1]).abs().max() > 1e-2 * both.abs().max()
 
@@ -84,9 +91,11 @@ def test_guidance(scale):
 
 def test_only_guidance_of_one_needs_no_negative_row(scene):
     negative, positive = scene[0]
-    assert guidance_rows(1.0, negative, positive) == [positive]
+    assert guidance_rows(1.0, negative, positive) is positive
     for scale in (0.0, 0.5, 1.5, 4.5):
-        assert guidance_rows(scale, negative, positive) == [negative, positive]
+        rows = guidance_rows(scale, negative, positive)
+        for both, first, second in zip(rows, negative, positive, strict=True):
+            assert torch.equal(both, torch.cat([first, second]))
     single = torch.randn(1, 4, 3, 3)
     assert Guided(lambda *_: single, 1.0)(single, 1, Window(0, 0, 3, 3)) is single
 
@@ -94,7 +103,7 @@ def test_only_guidance_of_one_needs_no_negative_row(scene):
 def test_nothing_constant_is_computed_twice(networks, scene):
     pairs, image, latents = scene
     unet, controlnet = networks
-    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
+    denoiser = Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT), 4.5)
     with (
         Calls(controlnet.pyramid) as pyramid,
         Calls(*controlnet.pyramid.rgb_heads, controlnet.latent_heads) as heads,
@@ -109,7 +118,7 @@ def test_nothing_constant_is_computed_twice(networks, scene):
 
 def test_nothing_is_kept_of_windows_that_are_evaluated_once(networks, scene):
     pairs, image, latents = scene
-    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT, once=True), 4.5)
+    denoiser = Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT, once=True), 4.5)
     with Calls(networks[1].pyramid) as pyramid:
         for _ in range(2):
             canvas_of(denoiser, latents, 501)
@@ -118,9 +127,9 @@ def test_nothing_is_kept_of_windows_that_are_evaluated_once(networks, scene):
 
 def test_features_beyond_the_limit_are_made_again(networks, scene, monkeypatch):
     pairs, image, latents = scene
-    kept = canvas_of(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5), latents, 501)
+    kept = canvas_of(Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT), 4.5), latents, 501)
     monkeypatch.setattr(module, "FEATURE_BYTES", 0)
-    forgetful = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
+    forgetful = Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT), 4.5)
     with Calls(networks[1].pyramid) as pyramid:
         for _ in range(2):
             result = canvas_of(forgetful, latents, 501)
@@ -131,14 +140,14 @@ def test_features_beyond_the_limit_are_made_again(networks, scene, monkeypatch):
 @pytest.mark.parametrize("at_a_time", [2, 3, 4, 100])
 def test_windows_at_a_time_change_nothing(networks, scene, at_a_time):
     pairs, image, latents = scene
-    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
+    denoiser = Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT), 4.5)
     together = canvas_of(denoiser, latents, 501, at_a_time=at_a_time)
     assert torch.equal(together, canvas_of(denoiser, latents, 501))
 
 
 def test_one_window_is_the_plain_prediction(networks, scene):
     pairs, image, latents = scene
-    denoiser = Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 4.5)
+    denoiser = Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT), 4.5)
     whole = Window(0, 0, HEIGHT, WIDTH)
     (band,) = Tiled(denoiser, [whole])(lambda window: latents, 501)
     assert torch.equal(band.prediction, denoiser(latents, 501, whole))
@@ -160,5 +169,5 @@ def test_a_window_sees_its_own_part_of_the_photo_and_of_the_latents():
 def test_a_model_without_low_prompts(networks, scene):
     pairs, image, latents = scene
     pairs = [PromptPair(pair.high, None) for pair in pairs]
-    result = canvas_of(Guided(XpsrDenoiser(*networks, pairs, image, PLACEMENT), 2.0), latents, 501)
+    result = canvas_of(Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT), 2.0), latents, 501)
     assert result.shape == latents.shape

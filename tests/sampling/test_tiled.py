@@ -125,17 +125,18 @@ def test_a_window_that_overflows_is_computed_again_in_float32(caplog):
     placement = replace(choose_placement("cpu", Precision.FP32), dtype=torch.bfloat16)
     unet, controlnet = randomise(XpsrUNet(**TINY_UNET)), randomise(XpsrControlNet(**TINY_CONTROLNET))
     networks = placement.place(unet), placement.place(controlnet)
-    prompts = [PromptPair(torch.randn(1, 5, TEXT_WIDTH), torch.randn(1, 6, TEXT_WIDTH))]
+    texts = PromptPair(torch.randn(1, 5, TEXT_WIDTH), torch.randn(1, 6, TEXT_WIDTH))
     image, window = torch.rand(1, 3, 64, 64), Window(0, 0, 8, 8)
 
     def overflow(module, _, output):
         return output * torch.inf if output.dtype is torch.bfloat16 else output
 
-    plain = XpsrDenoiser(*networks, prompts, lambda window: window.crop(image), placement)
+    scene = (lambda _: texts), (lambda window: window.crop(image)), placement
+    plain = XpsrDenoiser(*networks, *scene)
     values = torch.randn(1, 4, 8, 8)
     wanted = plain(values, 500, window)
     handle = networks[0].conv_out.register_forward_hook(overflow)
-    result = XpsrDenoiser(*networks, prompts, lambda window: window.crop(image), placement)(values, 500, window)
+    result = XpsrDenoiser(*networks, *scene)(values, 500, window)
     handle.remove()
     assert result.isfinite().all()
     assert "float32" in caplog.text

@@ -17,7 +17,16 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from xpsr_cli.errors import OutOfMemoryError, PhotoError, UsageError
 from xpsr_cli.models.loading import load_components, load_controlnet, load_unet
 from xpsr_cli.photos.photo import Photo
-from xpsr_cli.settings import ColorFix, Precision, SamplingPreset, SchedulerName, Sizing, StartLatent, UpscaleSettings
+from xpsr_cli.settings import (
+    ColorFix,
+    Precision,
+    RegionPrompt,
+    SamplingPreset,
+    SchedulerName,
+    Sizing,
+    StartLatent,
+    UpscaleSettings,
+)
 from xpsr_cli.upscaling.canvas import Canvas
 from xpsr_cli.upscaling.seams import SeamMeter
 from xpsr_cli.upscaling.upscaler import Upscaler
@@ -274,7 +283,45 @@ def test_the_result_tells_how_it_came_about(upscaler):
     assert result.settings["scheduler"] == "ddpm"
     assert result.settings["steps"] == 2
     assert result.settings["guidance_scale"] == upscaler.components.preset.guidance_scale
-    assert all(isinstance(value, str | int | float | None) for value in result.settings.values())
+    assert json.loads(json.dumps(result.settings)) == {**result.settings, "region_prompts": []}
+
+
+def counted(upscaler, settings, photo):
+    """The result's pixels and how many texts were encoded for it."""
+    calls = []
+    handle = upscaler.components.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    upscaler.prompts.encode.cache_clear()
+    pixels = pixels_01(upscaler.upscale(photo, settings))
+    handle.remove()
+    return pixels, len(calls)
+
+
+def test_a_region_prompt_changes_its_own_windows_only(upscaler):
+    photo = noise_photo(50, 150)
+    settings = replace(SIX_WINDOWS, steps=1)
+    halves = [RegionPrompt(0, 0, 75, 50, "a photo"), RegionPrompt(75, 0, 75, 50, "a photo")]
+    plain, _ = counted(upscaler, replace(settings, prompt="a photo"), photo)
+    same, encoded = counted(upscaler, replace(settings, prompt="not heard", region_prompts=tuple(halves)), photo)
+    assert np.array_equal(same, plain)
+    assert encoded == 4  # the two regions' one text, the two negative ones, the empty low prompt
+    halves[1] = replace(halves[1], prompt="a house")
+    other, encoded = counted(upscaler, replace(settings, region_prompts=tuple(halves)), photo)
+    assert encoded == 5
+    changed = np.abs(other - plain).max(axis=(0, 2))  # by column
+    assert changed[: 600 // 2 - 128].max() == 0  # windows whose centre lies on the left, and only those, reach there
+    assert changed[-128:].min() > 0
+
+
+def test_a_long_prompt_counts_to_its_last_word(upscaler):
+    long = "house " * 200
+
+    def pixels(prompt, **settings):
+        options = replace(SIX_WINDOWS, steps=1, prompt=prompt, **settings)
+        return pixels_01(upscaler.upscale(noise_photo(), options))
+
+    assert not np.array_equal(pixels(long + "photo"), pixels(long))
+    cut = {"long_prompts": "truncate"}
+    assert np.array_equal(pixels(long + "photo", **cut), pixels(long, **cut))
 
 
 def test_progress_is_told_every_stage_and_every_step(upscaler):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Lock
 from typing import Protocol
@@ -32,6 +32,10 @@ FEATURE_BYTES = 2**28
 _log = logging.getLogger(__name__)
 
 
+WindowPrompts = Callable[[Window], PromptPair]
+"""The text embeddings for a window, (R, L, D) each, in memory: see :func:`xpsr_cli.sampling.prompts.guidance_rows`."""
+
+
 class WindowDenoiser(Protocol):
     """Predicts the noise (or velocity) in the latents of one window."""
 
@@ -48,7 +52,7 @@ class XpsrDenoiser:
 
     Args:
         unet, controlnet: networks, already at ``placement``.
-        prompts: one pair of text embeddings (1, L, D) per guidance row.
+        prompts: the rows of text embeddings, which may differ from window to window.
         image: the condition photo, a window of f pixels per latent cell at a time.
         conditioning_scale: factor on the ControlNet's residuals.
         once: whether every window is evaluated only once, so that nothing of it need be kept.
@@ -58,7 +62,7 @@ class XpsrDenoiser:
         self,
         unet: XpsrUNet,
         controlnet: XpsrControlNet,
-        prompts: Sequence[PromptPair],
+        prompts: WindowPrompts,
         image: CanvasImage,
         placement: Placement,
         *,
@@ -71,9 +75,6 @@ class XpsrDenoiser:
         self.image = image
         self.placement = placement
         self.conditioning_scale = conditioning_scale
-        self.high = placement.put(torch.cat([pair.high for pair in prompts]))  # (R, L, D)
-        lows = [pair.low for pair in prompts if pair.low is not None]
-        self.low = placement.put(torch.cat(lows)) if lows else None
         self._features: dict[Window, Tensor] = {}
         self._kept_bytes, self._most_bytes = 0, 0 if once else FEATURE_BYTES
         self._in_float32: XpsrDenoiser | None = None
@@ -81,17 +82,19 @@ class XpsrDenoiser:
 
     @torch.inference_mode()
     def __call__(self, latents: Tensor, timestep: int, window: Window) -> Tensor:
-        rows = self.high.shape[0]
-        sample = self.placement.put(latents.expand(rows, -1, -1, -1))
+        texts = self.prompts(window)
+        high = self.placement.put(texts.high)
+        low = None if texts.low is None else self.placement.put(texts.low)
+        sample = self.placement.put(latents.expand(high.shape[0], -1, -1, -1))
         control = self.controlnet(
             sample,
             timestep,
-            self.high,
-            self.low,
+            high,
+            low,
             image_features=self._image_features(window),  # (1, C_0, h, w): the same for every row
             conditioning_scale=self.conditioning_scale,
         )
-        prediction = self.placement.fetch(self.unet(sample, timestep, self.high, control))
+        prediction = self.placement.fetch(self.unet(sample, timestep, high, control))
         if self.placement.dtype is not torch.float32 and not bool(torch.isfinite(prediction).all()):
             _log.warning("A window overflowed in %s and is computed again in float32.", self.placement.dtype)
             return self._exact()(latents, timestep, window)
@@ -130,7 +133,7 @@ class XpsrDenoiser:
 class Guided:
     """Classifier-free guidance: ``negative + scale * (positive - negative)`` over a two-row denoiser (spec C2).
 
-    At scale 1 that is the positive row, which is then the only one worth evaluating: see :func:`guidance_rows`.
+    At scale 1 that is the positive row, which is then the only one worth evaluating.
     """
 
     def __init__(self, denoiser: WindowDenoiser, scale: float) -> None:
@@ -143,12 +146,3 @@ class Guided:
             return rows
         negative, positive = rows.chunk(2)
         return negative + self.scale * (positive - negative)
-
-
-def guidance_rows(scale: float, negative: PromptPair, positive: PromptPair) -> list[PromptPair]:
-    """The prompt pairs that guidance of ``scale`` needs.
-
-    Only scale 1 is without the negative row. Below 1, where the released script silently ignores the scale, the
-    formula is followed: 0 is the negative prompt alone.
-    """
-    return [positive] if scale == 1.0 else [negative, positive]

@@ -14,13 +14,14 @@ from torch import Tensor
 from xpsr_cli.device import Fitting, Placement, choose_placement, memory_errors
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.models.loading import Components
+from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.photos.photo import PhotoInfo, PhotoSource
 from xpsr_cli.progress import Progress
-from xpsr_cli.sampling.denoiser import Guided, WindowDenoiser, XpsrDenoiser, guidance_rows
+from xpsr_cli.sampling.denoiser import Guided, WindowDenoiser, WindowPrompts, XpsrDenoiser
 from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.latents import make_codec
 from xpsr_cli.sampling.noise import CanvasNoise, NoiseSource
-from xpsr_cli.sampling.prompts import PromptEncoder, encode_prompts
+from xpsr_cli.sampling.prompts import NearestPrompts, PromptEncoder, encode_prompts, guidance_rows
 from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import Scheduler, make_scheduler
 from xpsr_cli.sampling.tiled import Tiled
@@ -82,7 +83,8 @@ class Upscaler:
         preset = settings.resolve(self.components.preset)
         side = preset.tile_size // self.codec.factor
         window, latents = Window(0, 0, side, side), torch.zeros(1, self.codec.channels, side, side)
-        denoise = self.denoiser(lambda place: torch.full((1, 3, place.h, place.w), 0.5), settings, preset)
+        prompts = self.window_prompts(settings, preset)
+        denoise = self.denoiser(lambda place: torch.full((1, 3, place.h, place.w), 0.5), prompts, preset)
         for _ in range(2):
             started = time.perf_counter()
             denoise(latents, 999, window)
@@ -124,7 +126,9 @@ class Upscaler:
             noise = CanvasNoise(settings.seed, self.codec.channels)
             with memory_errors(*_doing(source.info, settings)):
                 with stages("prompts", 1):
-                    denoiser = self.denoiser(canvas.image, settings, preset)
+                    cells_per_px = canvas.visible[0] / source.info.width / self.codec.factor
+                    prompts = self.window_prompts(settings, preset, cells_per_px)
+                    denoiser = self.denoiser(canvas.image, prompts, preset)
                     stages.progress.advance()
                 if latents.step < 0:
                     self._start(latents, canvas, rows, preset, scheduler, noise, stages)
@@ -146,13 +150,34 @@ class Upscaler:
         used = _plain({**asdict(settings), **asdict(preset)})
         return Enlargement(source.info, canvas, plan, decode, rows, stages, used)
 
-    def denoiser(self, image: CanvasImage, settings: UpscaleSettings, preset: SamplingPreset) -> WindowDenoiser:
+    def window_prompts(
+        self, settings: UpscaleSettings, preset: SamplingPreset, cells_per_px: float = 1.0
+    ) -> WindowPrompts:
+        """The prompts of every window, encoded once per text. With region prompts a window takes the nearest one's.
+
+        ``cells_per_px`` are the latent cells that a pixel of the photo takes.
+        """
+
+        def rows(prompt: str) -> PromptPair:
+            pairs = encode_prompts(self.prompts, prompt, settings.low_prompt, preset)
+            return guidance_rows(preset.guidance_scale, *pairs)
+
+        if not settings.region_prompts:
+            everywhere = rows(settings.prompt)
+            return lambda _: everywhere
+        by_text = {region.prompt: rows(region.prompt) for region in settings.region_prompts}
+        centres = [
+            ((region.top + region.height / 2) * cells_per_px, (region.left + region.width / 2) * cells_per_px)
+            for region in settings.region_prompts
+        ]
+        return NearestPrompts([by_text[region.prompt] for region in settings.region_prompts], centres)
+
+    def denoiser(self, image: CanvasImage, prompts: WindowPrompts, preset: SamplingPreset) -> WindowDenoiser:
         """The networks with prompts and guidance: what a window of latents goes through at every step."""
-        negative, positive = encode_prompts(self.prompts, settings.prompt, settings.low_prompt, preset)
         networks = XpsrDenoiser(
             self.components.unet,
             self.components.controlnet,
-            guidance_rows(preset.guidance_scale, negative, positive),
+            prompts,
             image,
             self.placement,
             conditioning_scale=preset.conditioning_scale,
