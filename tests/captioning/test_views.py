@@ -95,7 +95,7 @@ def test_what_is_transparent_is_mid_grey():
 
 
 def test_files_of_16_bits_and_one_channel_are_seen_in_8_and_three(tmp_path):
-    Image.fromarray((smooth(50, 40)[..., 0].astype(np.uint16) * 257)).save(tmp_path / "a.png")
+    Image.fromarray(smooth(50, 40)[..., 0].astype(np.uint16) * 257).save(tmp_path / "a.png")
     with open_photo(tmp_path / "a.png") as photo:
         view = take_view(photo)
     assert np.array_equal(view.whole, np.repeat(smooth(50, 40)[..., :1], 3, axis=2))

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from xpsr_cli.captioning.captions import Box
-from xpsr_cli.photos.photo import Floats, Pixels, PhotoSource, Region
+from xpsr_cli.photos.photo import Floats, PhotoSource, Pixels, Region
 
 WHOLE_PX = 1024
 """Longer side of the view of a whole photo, at most."""
@@ -85,7 +85,8 @@ def _block_means(colour: Floats, step: int) -> Floats:
         counts = np.diff(np.append(starts, length)).astype(np.float32)
         shape = [1, 1, 1]
         shape[axis] = len(counts)
-        colour = np.add.reduceat(colour, starts, axis=axis) / counts.reshape(shape)
+        sums: Floats = np.add.reduceat(colour, starts, axis=axis)
+        colour = sums / counts.reshape(shape)
     return colour
 
 
