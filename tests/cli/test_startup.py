@@ -28,6 +28,7 @@ def imported(stderr):
         ["--version"],
         ["upscale", "--help"],
         ["replay", "--help"],
+        ["caption", "--help"],
         ["train", "--help"],
         ["doctor", "--help"],
         ["weights", "--help"],
@@ -60,7 +61,7 @@ def complete(line, word):
 
 def test_completion_answers_the_commands_and_imports_nothing_heavy():
     made = complete("xpsr ", 1)
-    assert set(made.stdout.split()) == {"upscale", "replay", "train", "weights", "doctor"}
+    assert set(made.stdout.split()) == {"upscale", "replay", "caption", "train", "weights", "doctor"}
     assert imported(made.stderr) & HEAVY == set()
 
 
@@ -70,6 +71,7 @@ def test_completion_answers_the_commands_and_imports_nothing_heavy():
         ("xpsr upscale --model xpsr-", ["xpsr-mini"]),
         ("xpsr upscale --color-fix ", ["adain", "wavelet", "none"]),
         ("xpsr upscale --format ", ["png", "jpg", "webp", "tif", "same"]),
+        ("xpsr caption --model ", ["auto", "measured", "llava-1.5-7b"]),
         ("xpsr weights pull stable", ["stable-diffusion-1.5"]),
     ],
 )

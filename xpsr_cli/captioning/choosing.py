@@ -44,7 +44,7 @@ def choose_captioner(
     contradict each other.
     """
     if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size is {batch_size}, but at least one photo is described at once.")
+        raise UsageError(f"batch_size is {batch_size}, and 1 is the least.", "Leave it out for what suits the device.")
     if endpoint is not None:
         _refuse(quantize, "a server quantizes its model itself")
         return _server(endpoint, model, batch_size)

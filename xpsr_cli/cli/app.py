@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xpsr_cli import __version__
-from xpsr_cli.cli import doctor, replay, train, upscale, weights
+from xpsr_cli.cli import caption, doctor, replay, train, upscale, weights
 from xpsr_cli.cli.console import print_error
 from xpsr_cli.cli.failures import as_xpsr_error
 from xpsr_cli.errors import ExitCode
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("upscale", no_args_is_help=True)(upscale.upscale)
 app.command("replay", no_args_is_help=True)(replay.replay)
 app.command("replay", no_args_is_help=True)(replay.replay)
+app.command("caption", no_args_is_help=True)(caption.caption)
 app.command("train", no_args_is_help=True)(train.train)
 app.add_typer(weights.app, name="weights")
 app.command("doctor")(doctor.doctor)
