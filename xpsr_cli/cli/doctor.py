@@ -14,7 +14,8 @@ import typer
 from xpsr_cli import __version__
 from xpsr_cli.cli.console import Console, quiet_third_parties
 from xpsr_cli.cli.options import DebugFlag, JsonFlag
-from xpsr_cli.errors import ExitCode
+from xpsr_cli.errors import ExitCode, XpsrError
+from xpsr_cli.settings import Quantization
 from xpsr_cli.weights import FileState, entry_named, installed_folder, load_registry, user_folder, verify
 
 _PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub", "numpy", "pillow")
@@ -37,7 +38,7 @@ def doctor(as_json: JsonFlag = False, debug: DebugFlag = False) -> None:
     report.groups["versions"] = {"xpsr": __version__, "python": platform.python_version(), **_versions(report)}
     report.groups["machine"] = _machine(report)
     report.groups["weights"] = _weights(report)
-    report.groups["extras"] = {name: _version(package) or "not installed" for name, package in _EXTRAS.items()}
+    report.groups["extras"] = _extras()
 
     console = Console(as_json=as_json)
     lines = []
@@ -119,3 +120,31 @@ def _weights(report: Report) -> dict[str, str]:
         if damaged:
             report.fixes.append(f"{entry.name} is damaged. {entry_named(entry.name).how_to_get}")
     return values
+
+
+def _extras() -> dict[str, str]:
+    """What is installed beyond the necessary, what of it works on this device, and who would describe photos."""
+    from xpsr_cli.captioning.mllm_files import DEFAULT_MLLM, installed_mllm
+
+    values = {name: _version(package) or "not installed" for name, package in _EXTRAS.items()}
+    if _version(_EXTRAS["quant"]) is not None:
+        values["quant"] += f", {_quantization()}"
+    there = installed_mllm() is not None
+    values["captioner"] = DEFAULT_MLLM if there else f"measured ({DEFAULT_MLLM} is not installed)"
+    return values
+
+
+def _quantization() -> str:
+    """Which number formats of a multimodal model's weights bitsandbytes does on the device, tried on a small layer."""
+    from xpsr_cli.captioning.quantization import check_quantization
+    from xpsr_cli.device import choose_placement
+
+    chosen, done, problems = choose_placement(), [], []
+    for quantize in (Quantization.EIGHT_BIT, Quantization.FOUR_BIT):
+        try:
+            check_quantization(quantize, chosen.device, chosen.dtype)
+            done.append(quantize.value)
+        except XpsrError as error:
+            problems.append(error.message)
+    works = f"{' and '.join(done)} on {chosen.device}" if done else ""
+    return "; ".join(filter(None, [works, *dict.fromkeys(problems)]))
