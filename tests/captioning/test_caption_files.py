@@ -287,19 +287,34 @@ def test_json_is_a_list_or_an_object_by_names(tmp_path):
 
 def test_parquet_of_other_programs(tmp_path):
     """Other columns are not read, missing ones are empty, and nulls count as missing."""
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table(
         {"image": [b"x", b"y"], "photo": ["a.png", "b.png"], "high": ["A house.", None], "low": ["", "n"]}
     )
-    pyarrow.parquet.write_table(table, tmp_path / "captions.parquet")
+    parquet.write_table(table, tmp_path / "captions.parquet")
     assert read_captions(tmp_path / "captions.parquet").rows == [
         CaptionRow("a.png", "", Caption("A house.", "", "person")),
         CaptionRow("b.png", "", Caption("", "n", "person")),
     ]
-    pyarrow.parquet.write_table(table.drop(["photo"]), tmp_path / "captions.parquet")
+    parquet.write_table(table.drop(["photo"]), tmp_path / "captions.parquet")
     assert "row 1" in refusal(tmp_path / "captions.parquet")
-    pyarrow.parquet.write_table(table.select(["image"]), tmp_path / "captions.parquet")
+    parquet.write_table(table.select(["image"]), tmp_path / "captions.parquet")
     assert "row 1" in refusal(tmp_path / "captions.parquet")
+
+
+def test_pictures_in_parquet_are_not_even_read(tmp_path):
+    """A column that cannot be read does no harm where no caption is in it."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "captions.parquet"
+    table = pyarrow.table({"image": [b"x" * 1000], "photo": ["a.png"], "high": ["A house."]})
+    parquet.write_table(table, path, compression="none", use_dictionary=False)
+    start = parquet.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + 900] = b"\xff" * 900
+    path.write_bytes(content)
+    with pytest.raises(OSError, match=r"."):
+        parquet.read_table(path)
+    assert read_captions(path).of(Path("a.png"), NOWHERE).high == "A house."
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"x" * 100 + b"PAR1", b"{}"])

@@ -66,15 +66,15 @@ def _names(models: Sequence[Any]) -> list[str]:
 
 
 def model_at(base: str, served: Sequence[str] | None, wanted: str | None) -> str:
-    """The name by which the server knows the model."""
-    if served is None and wanted is None:
-        raise EndpointError(f"{base} does not say which models it has.", "Check the address, or name the model.")
-    if served is None or wanted in served:
-        return str(wanted)
-    if not served:
-        raise EndpointError(f"{base} serves no model.", "Load one into the server first.")
+    """The name by which the server knows the model; what it lists counts only if it lists something."""
     if wanted is None:
+        if served is None:
+            raise EndpointError(f"{base} does not say which models it has.", "Check the address, or name the model.")
+        if not served:
+            raise EndpointError(f"{base} serves no model.", "Load one into the server first.")
         return served[0]
+    if not served or wanted in served:
+        return wanted
     if f"{wanted}:latest" in served:  # as Ollama calls a model that is named without a version
         return f"{wanted}:latest"
     some = ", ".join(served[:10]) + (f" and {len(served) - 10} more" if len(served) > 10 else "")
