@@ -2,21 +2,23 @@
 
     python benchmarks/realsr.py --lr RealSR/LR --hr RealSR/HR [--model xpsr-mini] [--every 5] [--sheet sheet.png]
 
-Rows: bicubic, the model, and the model with a zero latent instead of the sampled one (what the diffusion adds).
-Add rows with ``--row "NAME: key=value, ..."``, keys being fields of ``UpscaleSettings``, for instance
-``--row "blurred: low_prompt=very blurred"``. Protocol: see ``xpsr_cli/evaluation/metrics.py``.
+Rows: bicubic, the model as the command uses it (with measured captions), without captions, and with a zero latent
+instead of the sampled one (what the diffusion adds). Add rows with ``--row "NAME: key=value, ..."``, keys being fields
+of ``UpscaleSettings``, for instance ``--row "blurred: low_prompt=very blurred"``; they have measured captions unless
+they name a prompt. Protocol: see ``xpsr_cli/evaluation/metrics.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from xpsr_cli.captioning.measured import MeasuredCaptioner
 from xpsr_cli.evaluation.metrics import METRICS, consistency_psnr
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.photos.photo import Photo
@@ -72,20 +74,25 @@ def main() -> None:
     options = parser.parse_args()
 
     upscaler = Upscaler.from_components(load_components(find_model(options.model)))
-    settings = {name: UpscaleSettings(scale=4.0, **values) for name, values in map(parse_row, options.row)}  # type: ignore[arg-type]
-    names = ["bicubic", options.model, "zero latent", *settings]
+    rows = dict(map(parse_row, options.row))
+    captioner = MeasuredCaptioner()
+    names = ["bicubic", options.model, "no captions", "zero latent", *rows]
     scores: dict[str, list[list[float]]] = {name: [] for name in names}
     pictures = []
     for path in sorted(options.hr.iterdir())[:: options.every]:
         large, small = read(path), read(options.lr / path.name)
         photo = Photo(pixels=small)
+        (caption,) = captioner.describe([captioner.look(photo)])
+        measured = UpscaleSettings(scale=4.0, prompt=caption.high, low_prompt=caption.low)
+        settings = {name: replace(measured, **values) for name, values in rows.items()}  # type: ignore[arg-type]
 
         def enlarge(setting: UpscaleSettings, zero_latent: bool = False, photo: Photo = photo) -> np.ndarray:
             return upscaler.upscale(photo, setting, zero_latent=zero_latent).photo().pixels
 
         makers = {
             "bicubic": lambda small=small: bicubic(small, 4),
-            options.model: lambda: enlarge(UpscaleSettings(scale=4.0)),
+            options.model: lambda measured=measured: enlarge(measured),
+            "no captions": lambda: enlarge(UpscaleSettings(scale=4.0)),
             "zero latent": lambda: enlarge(UpscaleSettings(scale=4.0), zero_latent=True),
             **{name: lambda setting=setting: enlarge(setting) for name, setting in settings.items()},
         }

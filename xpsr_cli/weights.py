@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tomllib
@@ -17,11 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from xpsr_cli.errors import WeightsError
+from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.integrity import hash_file, read_sums
+from xpsr_cli.settings import SamplingPreset
 
 DEFAULT_MODEL = "xpsr-mini"
 FULL_MODEL = "xpsr"
+MODEL_CARD = "xpsr.json"
+"""A model's own name and sampling preset, beside its networks."""
 _NETWORK_FOLDERS = ("unet", "controlnet")
 _BORROWED_FOLDERS = ("tokenizer", "text_encoder", "vae", "scheduler")
 
@@ -200,6 +204,22 @@ def find_model(name: str) -> Path:
         hint = f"Give one of {upscalers}, a folder, or a hub id that is in the Hugging Face cache."
         raise WeightsError(f"{name!r} is neither a folder nor a model in the Hugging Face cache.", hint)
     raise WeightsError(f"There is no model named {name!r}.", f"Give one of {upscalers}, or a model folder.")
+
+
+def read_preset(folder: Path) -> SamplingPreset:
+    """How the model in ``folder`` likes to be sampled: as its card (``xpsr.json``) says, else as the published one.
+
+    :class:`WeightsError` for a card that is damaged or says what cannot be followed.
+    """
+    path = folder / MODEL_CARD
+    if not path.is_file():
+        return SamplingPreset()
+    try:
+        return SamplingPreset.from_dict(json.loads(path.read_text(encoding="utf-8")).get("preset", {}))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the model folder.") from error
+    except (UsageError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} has a preset xpsr cannot follow: {error}") from error
 
 
 def find_base(folder: Path) -> Path | None:

@@ -293,4 +293,4 @@ def test_a_fresh_process_keeps_other_libraries_off_the_terminal(photo, tmp_path,
     command_line = ["-m", "xpsr_cli", "upscale", source, "-o", target, "--model", tiny_model, "--scale", "1"]
     made = subprocess.run([sys.executable, *command_line], capture_output=True, text=True, timeout=120)
     assert (made.returncode, made.stdout) == (0, f"{target}\n")
-    assert re.fullmatch(r"a\.png: 20 x 16 pixels in [\d.]+ s\n", made.stderr)
+    assert re.fullmatch(r"a\.png: 20 x 16 pixels in [\d.]+ s\n  measured: .*\n", made.stderr)

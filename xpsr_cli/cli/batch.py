@@ -27,6 +27,7 @@ from xpsr_cli.settings import OutputOptions, UpscaleSettings, output_size
 from xpsr_cli.upscaling.journal import Journal, State
 
 if TYPE_CHECKING:
+    from xpsr_cli.cli.photo_prompts import Prompts
     from xpsr_cli.upscaling.plan import Plan
     from xpsr_cli.upscaling.upscaler import Upscaler
 
@@ -67,6 +68,7 @@ class Batch:
         files: FileOptions,
         console: Console,
         model: Callable[[], Mapping[str, Any]],
+        prompts: Prompts,
         *,
         stop_at_errors: bool = False,
     ) -> None:
@@ -74,6 +76,7 @@ class Batch:
         self._files = files
         self._console = console
         self._model = model
+        self._prompts = prompts
         self._stop_at_errors = stop_at_errors
         self._failed: list[Path] = []
 
@@ -92,6 +95,7 @@ class Batch:
         with _made_folders({target.parent for target in wanted.values() if target != output}), closing(journal):
             items = [item for item in map(self._checked, wanted, wanted.values()) if item is not None]
             if items:
+                self._caption(items)
                 self._do(items, load(), journal)
         if self._failed:
             names = ", ".join(str(path) for path in self._failed)
@@ -105,9 +109,12 @@ class Batch:
         targets = output_paths(photos, output, wanted=self._files.format, root=root)
         return targets if self._files.shard is None else dict(self._files.shard.of(list(targets.items())))
 
+    def _making(self, photo: Path) -> dict[str, Any]:
+        """All that decides the bytes of a result besides the photo itself: the settings, and what is said of it."""
+        return {**self._made_with, **self._prompts.deciding(photo)}
+
     @cached_property
-    def _making(self) -> dict[str, Any]:
-        """All that decides the bytes of a result besides the photo."""
+    def _made_with(self) -> dict[str, Any]:
         groups = {"settings": deciding(asdict(self._settings)), "output": asdict(self._files.output)}
         plain = {name: {key: _plain(value) for key, value in group.items()} for name, group in groups.items()}
         return {**plain, "model": dict(self._model()), "xpsr": __version__}
@@ -120,7 +127,7 @@ class Batch:
                 wanted[source] = target
                 continue
             try:
-                status = journal.status(source, target, self._making)
+                status = journal.status(source, target, self._making(source))
             except PhotoError as error:
                 self._fail(source, target, error)
                 continue
@@ -146,10 +153,21 @@ class Batch:
                 result = result_info(info, output_size(*info.size, self._settings.scale), target, options)
                 transparent = info.alpha and (result.alpha or photo.transparent())
                 check_output(target, result, options, transparent=transparent, source_path=source)
+            self._making(source)  # words about it that cannot be read are told now
         except Exception as error:
             self._fail(source, target, error)
             return None
         return Item(source, target, *(replace(header, metadata=Metadata()) for header in (info, result)))
+
+    def _caption(self, items: Sequence[Item]) -> None:
+        """Have all photos described before the model takes the memory, and leave nothing of whoever did it."""
+        if self._files.dry_run:
+            return
+        with (
+            self._console.log_lines("xpsr_cli", warnings_only=True),
+            self._console.progress("captions") as progress,
+        ):
+            self._prompts.prepare([item.source for item in items], progress)
 
     def _do(self, items: Sequence[Item], upscaler: Upscaler, journal: Journal) -> None:
         """Plan every photo, and then do every photo, or tell what doing it would take."""
@@ -177,18 +195,19 @@ class Batch:
         try:
             with (
                 progress.photo(label) as photo_progress,
-                journal.claim(item.source, item.target, self._making, upscaler.identity) as claim,
+                journal.claim(item.source, item.target, self._making(item.source), upscaler.identity) as claim,
             ):
                 if claim.status.state is State.DONE:  # by another process, meanwhile
                     outcomes.tell_done_before(self._console, item.source, item.target)
                     return
                 if claim.status.state is not State.NEW and not files.overwrite:
                     raise PhotoError(f"{item.target} {claim.status.words}.", "Add --overwrite or --skip-existing.")
-                info, made = upscale_file(claim, upscaler, self._settings, files.output, photo_progress)
+                settings, caption = self._prompts.of(item.source, self._settings)
+                info, made = upscale_file(claim, upscaler, settings, caption, files.output, photo_progress)
         except Exception as error:
             self._fail(item.source, item.target, error)
         else:
-            outcomes.tell_done(self._console, claim, label, info, made, upscaler, progress.left)
+            outcomes.tell_done(self._console, claim, label, info, made, caption, upscaler, progress.left)
 
     def _fail(self, source: Path, target: Path, error: Exception) -> None:
         """Remember a photo that failed and go on; the only photo's failure is raised again instead."""

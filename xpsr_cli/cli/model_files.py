@@ -7,9 +7,9 @@ from pathlib import Path
 
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.integrity import hash_file
+from xpsr_cli.weights import MODEL_CARD
 
 _PARTS = ("unet", "controlnet", "vae", "text_encoder", "tokenizer", "scheduler")
-_CARD = "xpsr.json"
 _READ = ("*.json", "*.txt", "model.safetensors", "diffusion_pytorch_model.safetensors")
 """What is read of a part: configurations, vocabularies and weights; folders may hold other copies of the weights."""
 
@@ -19,7 +19,7 @@ def hash_of_model(folder: Path, base: Path | None) -> str:
 
     Parts that ``folder`` lacks are those of ``base``.
     """
-    files = {_CARD: folder / _CARD} if (folder / _CARD).is_file() else {}
+    files = {MODEL_CARD: folder / MODEL_CARD} if (folder / MODEL_CARD).is_file() else {}
     for part in _PARTS:
         home = folder / part if base is None or (folder / part).is_dir() else base / part
         files |= {f"{part}/{path.name}": path for pattern in _READ for path in home.glob(pattern)}

@@ -19,6 +19,7 @@ from xpsr_cli.settings import OutputOptions, UpscaleSettings
 from xpsr_cli.upscaling.journal import Claim
 
 if TYPE_CHECKING:
+    from xpsr_cli.captioning.captions import Caption
     from xpsr_cli.upscaling.enlargement import Enlargement
     from xpsr_cli.upscaling.upscaler import Upscaler
 
@@ -27,10 +28,16 @@ WITHOUT_EFFECT = frozenset({"tile_batch", "in_memory_mp", "verify"})
 
 
 def upscale_file(
-    claim: Claim, upscaler: Upscaler, settings: UpscaleSettings, options: OutputOptions, progress: Progress
+    claim: Claim,
+    upscaler: Upscaler,
+    settings: UpscaleSettings,
+    caption: Caption,
+    options: OutputOptions,
+    progress: Progress,
 ) -> tuple[PhotoInfo, Enlargement]:
     """Enlarge the photo of a claim and put the result in its place; what was written, and how it came about.
 
+    ``caption`` is where the prompts in the settings come from: the result says who wrote it.
     Raises what reading, enlarging and writing raise; nothing is left of the result then.
     """
     claim.work_folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +45,7 @@ def upscale_file(
         made = upscaler.upscale(photo, settings, progress, work_folder=claim.work_folder)
         info = result_info(made.info, made.info.size, claim.target, options)
         if options.metadata:
-            manifest = _manifest(claim, upscaler, made, options)
+            manifest = _manifest(claim, upscaler, made, caption, options)
             info = _with_manifest(info, manifest, claim.target, options)
         with _told_of(claim.target, claim.complete):
             write_bands(made.bands(), info, claim.complete, options, temporary=claim.temporary)
@@ -51,7 +58,9 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
 
 
-def _manifest(claim: Claim, upscaler: Upscaler, made: Enlargement, options: OutputOptions) -> dict[str, Any]:
+def _manifest(
+    claim: Claim, upscaler: Upscaler, made: Enlargement, caption: Caption, options: OutputOptions
+) -> dict[str, Any]:
     machine = {name: value for name, value in upscaler.identity.items() if name not in ("model", "weights")}
     return make_manifest(
         model=upscaler.components.name,
@@ -62,6 +71,7 @@ def _manifest(claim: Claim, upscaler: Upscaler, made: Enlargement, options: Outp
         options=options,
         seed=made.seed,
         made_with=machine,
+        captioner=caption.captioner,
     )
 
 

@@ -10,6 +10,7 @@ from xpsr_cli.cli.console import Console
 from xpsr_cli.errors import XpsrError
 
 if TYPE_CHECKING:
+    from xpsr_cli.captioning.captions import Caption
     from xpsr_cli.photos.photo import PhotoInfo
     from xpsr_cli.upscaling.enlargement import Enlargement
     from xpsr_cli.upscaling.journal import Claim
@@ -23,13 +24,26 @@ def label(source: Path, number: int, count: int) -> str:
 
 
 def tell_done(
-    console: Console, claim: Claim, name: str, info: PhotoInfo, made: Enlargement, upscaler: Upscaler, left: str
+    console: Console,
+    claim: Claim,
+    name: str,
+    info: PhotoInfo,
+    made: Enlargement,
+    caption: Caption,
+    upscaler: Upscaler,
+    left: str,
 ) -> None:
-    """A result is in its place. ``info`` is what was written, ``left`` the time that is left for the others."""
+    """A result is in its place.
+
+    ``info`` is what was written, ``caption`` where its prompts come from, ``left`` the time that is left for the
+    others.
+    """
     words = [f"{name}: {info.width} x {info.height} pixels in {sum(made.seconds.values()):.1f} s"]
     if made.seams is not None:
         words.append(in_words(made.seams) if made.windows > 1 else "one window, so no seams")
     console.note(", ".join([*words, left] if left else words))
+    if caption.high or caption.low:
+        console.note(f"  {_told(caption)}")
     record = _record(claim.source, claim.target, "done")
     if console.as_json:
         record |= {
@@ -41,6 +55,7 @@ def tell_done(
             "fingerprint": upscaler.components.fingerprint,
             "seed": made.seed,
             "settings": made.settings,
+            "captioner": caption.captioner,
             "windows": made.windows,
             "seconds": made.seconds,
         }
@@ -70,6 +85,13 @@ def tell_failed(console: Console, source: Path, target: Path, failure: XpsrError
 def tell_planned(console: Console, source: Path, target: Path, line: str, facts: dict[str, Any]) -> None:
     """What doing a photo would take."""
     console.result(_record(source, target, "planned") | facts, line)
+
+
+def _told(caption: Caption) -> str:
+    """A caption on one line."""
+    texts = "; ".join(text for text in (caption.high, caption.low) if text)
+    regions = f", and {len(caption.regions)} regions of their own" if caption.regions else ""
+    return f"{caption.captioner}: {texts}{regions}"
 
 
 def in_words(seams: SeamReport) -> str:

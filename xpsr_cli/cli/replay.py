@@ -67,6 +67,7 @@ def replay(
     precision = _recorded_precision(manifest) if precision is Precision.AUTO else precision
 
     from xpsr_cli.cli.batch import Batch, FileOptions
+    from xpsr_cli.cli.photo_prompts import RecordedPrompts
 
     def load() -> Upscaler:
         upscaler = upscale.load_upscaler(folder, base, device, precision)
@@ -76,7 +77,8 @@ def replay(
 
     files = FileOptions(overwrite=overwrite, output=options)
     facts = partial(upscale.facts_of_model, folder, base, precision)
-    Batch(settings, files, console, facts, stop_at_errors=debug).run([source], output, load)
+    prompts = RecordedPrompts(str(manifest.get("captioner", "")))
+    Batch(settings, files, console, facts, prompts, stop_at_errors=debug).run([source], output, load)
 
 
 def _recorded_precision(manifest: Mapping[str, Any]) -> Precision:
@@ -113,10 +115,10 @@ def _lines(values: Mapping[str, Any], indent: str = "  ") -> Iterator[str]:
     """A manifest as lines of name and value, single values before groups; what is not set is left out."""
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], Mapping)):
         if isinstance(value, Mapping):
-            if any(under not in (None, "") for under in value.values()):
+            if any(under not in (None, "", []) for under in value.values()):
                 yield f"{indent}{name}"
                 yield from _lines(value, indent + "  ")
-        elif value not in (None, ""):
+        elif value not in (None, "", []):
             yield f"{indent}{name:{26 - len(indent)}} {' '.join(str(value).split())}".rstrip()
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xpsr_cli.captioning.choosing import AUTO, choose_captioner
+from xpsr_cli.cli.caption_options import EndpointOption, QuantizeOption, complete_captioner
 from xpsr_cli.cli.console import Console, quiet_third_parties
 from xpsr_cli.cli.model_files import hash_of_model
 from xpsr_cli.cli.options import (
@@ -25,14 +27,26 @@ from xpsr_cli.settings import (
     MAX_SCALE,
     MIN_SCALE,
     Bits,
+    CaptionScope,
+    CaptionSource,
     ColorFix,
     Compression,
+    LongPrompts,
     OutputOptions,
     Precision,
+    Quantization,
     SchedulerName,
     UpscaleSettings,
 )
-from xpsr_cli.weights import DEFAULT_MODEL, FULL_MODEL, entry_named, find_base, find_model, installed_folder
+from xpsr_cli.weights import (
+    DEFAULT_MODEL,
+    FULL_MODEL,
+    entry_named,
+    find_base,
+    find_model,
+    installed_folder,
+    read_preset,
+)
 
 if TYPE_CHECKING:
     from xpsr_cli.upscaling.upscaler import Upscaler
@@ -46,9 +60,22 @@ def upscale(
         Path, typer.Option("--output", "-o", help="A file for one photo, a folder for many.", show_default=False)
     ],
     scale: Annotated[float, typer.Option(help=f"Enlargement of each side, {MIN_SCALE:g} to {MAX_SCALE:g}.")] = 4.0,
-    prompt: Annotated[str, typer.Option(help="What is in the photo.")] = "",
-    low_prompt: Annotated[str, typer.Option(help="How the photo is degraded.")] = "",
+    captions: Annotated[
+        str, typer.Option(help="Who describes the photos: auto, none, measured, mllm, sidecar, or a file of captions.")
+    ] = CaptionSource.AUTO.value,
+    caption_scope: Annotated[
+        CaptionScope, typer.Option(help="One high-level text for the image, or one for each region of it.")
+    ] = CaptionScope.IMAGE,
+    prompt: Annotated[
+        str | None, typer.Option(help="What is in the photo, whatever its caption says.", show_default="its caption")
+    ] = None,
+    low_prompt: Annotated[
+        str | None, typer.Option(help="How it is degraded, whatever its caption says.", show_default="its caption")
+    ] = None,
     negative_prompt: Annotated[str | None, typer.Option(help=f"What to steer away from. {_OWN}")] = None,
+    long_prompts: Annotated[
+        LongPrompts, typer.Option(help="What becomes of more than 77 tokens; truncate is the released way.")
+    ] = LongPrompts.CHUNK,
     model: ModelOption = DEFAULT_MODEL,
     seed: Annotated[int, typer.Option(help="One seed gives one picture.")] = 0,
     steps: Annotated[int | None, typer.Option(help=f"Denoising steps. {_OWN}")] = None,
@@ -95,6 +122,16 @@ def upscale(
     ] = UpscaleSettings.in_memory_mp,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.AUTO,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            help="Which captioner: a name as for xpsr caption --model.",
+            autocompletion=complete_captioner,
+            show_default="what suits the model",
+        ),
+    ] = None,
+    quantize: QuantizeOption = Quantization.NONE,
+    endpoint: EndpointOption = None,
     config: ConfigOption = None,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -105,9 +142,10 @@ def upscale(
         raise UsageError("--overwrite and --skip-existing contradict each other.", "Give one of them.")
     settings = UpscaleSettings(
         scale=scale,
-        prompt=prompt,
-        low_prompt=low_prompt,
+        prompt=prompt or "",
+        low_prompt=low_prompt or "",
         negative_prompt=negative_prompt,
+        long_prompts=long_prompts,
         seed=seed,
         steps=steps,
         guidance_scale=guidance_scale,
@@ -126,9 +164,17 @@ def upscale(
     folder = find_model(model)
     base = find_base(folder)
     _mention_full_model(model, console)
-
     if not debug:
         quiet_third_parties()
+    from xpsr_cli.cli.photo_prompts import choose_prompts
+
+    choose = partial(choose_captioner, endpoint=endpoint, quantize=quantize, device=device, precision=precision)
+    named = captioner or (AUTO if endpoint else None)
+    preset = read_preset(folder)
+    prompts = choose_prompts(
+        captions, caption_scope, prompt, low_prompt, settings, preset, named, choose, console.note
+    )
+
     from xpsr_cli.cli.batch import Batch, FileOptions
 
     files = FileOptions(
@@ -142,7 +188,7 @@ def upscale(
         output=output_options,
     )
     model_facts = partial(facts_of_model, folder, base, precision)
-    batch = Batch(settings, files, console, model_facts, stop_at_errors=debug)
+    batch = Batch(settings, files, console, model_facts, prompts, stop_at_errors=debug)
     batch.run(inputs, output, lambda: load_upscaler(folder, base, device, precision))
 
 

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from xpsr_cli.errors import UsageError, WeightsError
+from xpsr_cli.errors import WeightsError
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.folders import (
@@ -33,6 +33,7 @@ from xpsr_cli.models.folders import (
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.settings import SamplingPreset
+from xpsr_cli.weights import MODEL_CARD, read_preset
 
 __all__ = [
     "Components",
@@ -45,7 +46,6 @@ __all__ = [
     "save_unet",
 ]
 
-MODEL_CARD = "xpsr.json"
 SCHEDULER = "scheduler_config.json"
 TEXT_WEIGHTS = "model.safetensors"
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "ResidualAutoencoder": ResidualAutoencoder}
@@ -87,10 +87,7 @@ def load_components(
         _part(folder, stable_diffusion, part) for part in ("text_encoder", "vae", "scheduler", "tokenizer")
     )
     card = read_json(folder / MODEL_CARD) if (folder / MODEL_CARD).is_file() else {}
-    try:
-        preset = SamplingPreset.from_dict(card.get("preset", {}))
-    except (UsageError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{folder / MODEL_CARD} has a preset xpsr cannot follow: {error}") from error
+    preset = read_preset(folder)
     files = (
         weights_file(folder / "unet"),
         weights_file(folder / "controlnet"),

@@ -45,11 +45,13 @@ def make_manifest(
     options: OutputOptions,
     seed: int,
     made_with: Mapping[str, Any] | None = None,
+    captioner: str = "",
 ) -> dict[str, Any]:
     """The manifest of a result, of plain values.
 
     ``weights`` is the fingerprint of the model's files, ``settings`` are those that were used (of the model's preset
     and of the user), ``made_with`` is what else the exact pixels depend on: the kind of device, precision, libraries.
+    ``captioner`` is who wrote the prompts among the settings, where somebody did.
     """
     output = {"bits": options.bits, "quality": options.quality, "compression": options.compression}
     return {
@@ -60,6 +62,7 @@ def make_manifest(
         "settings": {name: _plain(value) for name, value in settings.items()},
         "output": {name: _plain(value) for name, value in output.items()},
         "seed": seed,
+        "captioner": captioner,
         "made_with": {name: _plain(value) for name, value in (made_with or {}).items()},
     }
 

@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.loading import load_components, save_components
-from xpsr_cli.settings import ColorFix, SamplingPreset, SchedulerName, Sizing, StartLatent
+from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
 from xpsr_cli.training.checkpoint import Position, recover_folder, replace_folder
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos, split_photos
@@ -31,6 +31,8 @@ MINI_PRESET = SamplingPreset(
     start_noise=0.0,
     color_fix=ColorFix.WAVELET,
     sizing=Sizing.PAD,
+    long_prompts=LongPrompts.CHUNK,
+    captions=CaptionSource.MEASURED,  # the words it knows are measured ones; a multimodal model's are mostly new to it
 )
 
 

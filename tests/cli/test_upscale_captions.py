@@ -1,0 +1,177 @@
+"""Where the prompts of ``xpsr upscale`` come from: measured, a multimodal model, a sidecar, a file, or the flags."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_llava import build_tiny_llava
+
+from xpsr_cli.captioning import mllm
+
+FAST = ("--scale", 2, "--steps", 1)
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory):
+    return build_tiny_llava(tmp_path_factory.mktemp("llava") / "tiny-llava")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "in" / "photo.png"
+    path.parent.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def upscale(xpsr, tiny_model, photo, tmp_path):
+    """``upscale(...)`` enlarges the photo to out.png; gives the outcome and the JSON record."""
+
+    def call(*arguments, name="out.png"):
+        made = xpsr("upscale", photo, "-o", tmp_path / name, "--model", tiny_model, *FAST, "--json", *arguments)
+        return made, json.loads(made.out) if made.out else {}
+
+    return call
+
+
+def sidecar(photo, **texts):
+    photo.with_suffix(".caption.json").write_text(json.dumps(texts), encoding="utf-8")
+
+
+def test_photos_are_measured_unless_told_otherwise(upscale, xpsr, tmp_path):
+    made, record = upscale()
+    assert made.code == 0, made.err
+    assert record["captioner"] == "measured"
+    assert "noise" in record["settings"]["low_prompt"]
+    assert record["settings"]["prompt"] == ""
+    assert f"measured: {record['settings']['low_prompt']}\n" in made.err
+    told = xpsr("replay", tmp_path / "out.png").out
+    assert record["settings"]["low_prompt"] in told
+    assert "captioner" in told
+
+
+def test_the_same_command_again_is_done_before(upscale):
+    upscale()
+    again, record = upscale()
+    assert (again.code, record["status"]) == (0, "done before")
+    other, _ = upscale("--captions", "none")
+    assert other.code == 2
+    assert "captioner was" in other.err
+
+
+def test_without_captions_the_prompts_are_empty(upscale):
+    _, record = upscale("--captions", "none")
+    assert (record["captioner"], record["settings"]["prompt"], record["settings"]["low_prompt"]) == ("none", "", "")
+
+
+def test_what_is_given_wins_over_the_caption(upscale, photo):
+    sidecar(photo, high="a red barn", low="noisy")
+    _, record = upscale("--prompt", "a blue barn")
+    assert (record["settings"]["prompt"], record["settings"]["low_prompt"]) == ("a blue barn", "noisy")
+    _, record = upscale("--low-prompt", "", "--prompt", "a barn", name="other.png")
+    assert (record["settings"]["prompt"], record["settings"]["low_prompt"]) == ("a barn", "")
+
+
+@pytest.mark.parametrize("captions", ["auto", "measured", "sidecar"])
+def test_a_persons_words_win(upscale, photo, captions):
+    sidecar(photo, high="a red barn", low="noisy")
+    _, record = upscale("--captions", captions)
+    assert record["captioner"] == "person"
+    assert (record["settings"]["prompt"], record["settings"]["low_prompt"]) == ("a red barn", "noisy")
+
+
+def test_a_changed_sidecar_is_noticed_and_named(upscale, photo):
+    sidecar(photo, high="a red barn", low="noisy")
+    upscale()
+    sidecar(photo, high="a blue barn", low="noisy")
+    made, _ = upscale()
+    assert made.code == 2
+    assert 'high was "a red barn" and is "a blue barn"' in made.err
+    made, record = upscale("--overwrite")
+    assert (made.code, record["settings"]["prompt"]) == (0, "a blue barn")
+
+
+def test_a_sidecar_that_is_no_json_stops_its_photo_before_the_work(upscale, photo, tmp_path):
+    photo.with_suffix(".caption.json").write_text('{"high": ', encoding="utf-8")
+    made, _ = upscale()
+    assert made.code == 3
+    assert "photo.caption.json is not JSON" in made.err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_of_many_photos_those_without_words_are_listed(xpsr, tiny_model, photo, tmp_path):
+    Image.open(photo).save(photo.with_name("other.png"))
+    sidecar(photo, high="a red barn", low="noisy")
+    arguments = ("upscale", photo.parent, "-o", tmp_path / "out", "--model", tiny_model, *FAST)
+    made = xpsr(*arguments, "--captions", "sidecar")
+    assert made.code == 7
+    assert "other.png has no caption beside it" in made.err
+    assert (tmp_path / "out" / "photo.png").exists()
+
+
+def test_captions_come_from_a_file(upscale, photo, tmp_path):
+    captions = tmp_path / "captions.jsonl"
+    captions.write_text(json.dumps({"photo": str(photo), "high": "a red barn", "low": "noisy"}), encoding="utf-8")
+    _, record = upscale("--captions", captions)
+    assert (record["settings"]["prompt"], record["settings"]["low_prompt"]) == ("a red barn", "noisy")
+    captions.write_text(json.dumps({"photo": "another.png", "high": "", "low": ""}), encoding="utf-8")
+    made, _ = upscale("--captions", captions, name="other.png")
+    assert made.code == 3
+    assert "has no caption in" in made.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--captions", "nobody"], "'nobody', which is no file"),
+        (["--captions", "mllm"], "no multimodal model is installed"),
+        (["--captions", "measured", "--captioner", "llava-1.5-7b"], "the captioner is llava-1.5-7b"),
+        (["--captions", "measured", "--quantize", "4bit"], "quantize is 4bit"),
+        (["--caption-scope", "region"], "caption-scope is region"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(upscale, arguments, words):
+    made, _ = upscale(*arguments)
+    assert made.code == 2
+    assert words in made.err
+
+
+def test_a_captioner_that_is_not_there_is_a_matter_of_weights(upscale):
+    made, _ = upscale("--captioner", "llava-1.5-7b")
+    assert made.code == 4
+    assert "llava-1.5-7b is not installed" in made.err
+
+
+def test_a_multimodal_model_describes_and_is_asked_once(upscale, llava, monkeypatch):
+    made, record = upscale("--captioner", llava)
+    assert made.code == 0, made.err
+    assert record["captioner"] == "tiny-llava"
+    assert record["settings"]["prompt"]
+    assert record["settings"]["low_prompt"]
+
+    def load(*arguments, **options):
+        raise AssertionError("the captioner was loaded")
+
+    monkeypatch.setattr(mllm, "load_mllm", load)
+    again, told = upscale("--captioner", llava, "--overwrite", "--guidance-scale", 2)
+    assert again.code == 0, again.err
+    assert told["settings"]["prompt"] == record["settings"]["prompt"]
+
+
+def test_regions_have_prompts_of_their_own_and_come_again(upscale, llava, xpsr, tiny_model, photo, tmp_path):
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (100, 420, 3), dtype=np.uint8)).save(photo)
+    small = ("--tile-size", 128, "--tile-overlap", 32)  # a region of three is 192 pixels of the photo
+    made, record = upscale("--captioner", llava, "--caption-scope", "region", *small)
+    assert made.code == 0, made.err
+    regions = record["settings"]["region_prompts"]
+    assert [(region["left"], region["width"]) for region in regions] == [(0, 210), (210, 210)]
+    assert all(region["prompt"] for region in regions)
+    again = ("--run", "-o", tmp_path / "again.png", "--input", photo, "--model", tiny_model)
+    again = xpsr("replay", tmp_path / "out.png", *again)
+    assert again.code == 0, again.err
+    first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("out.png", "again.png"))
+    assert np.array_equal(first, second)
