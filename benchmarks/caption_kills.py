@@ -38,7 +38,7 @@ class Tally:
     lost: int = 0  # said to be done, and made again after that
     twice: int = 0  # said to be made more than once
     half_written: int = 0
-    other_texts: int = 0
+    other_texts: list[str] = field(default_factory=list)
     left_over: int = 0  # hidden temporary files that killed runs left
     failures: list[str] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)  # of the kills, in seconds
@@ -116,7 +116,9 @@ def one_round(job: Job, wanted: Texts, seconds: float, kills: int, tally: Tally)
         if not ended:
             tally.finished.append(len(told))
     tally.twice += sum(count > 1 for count in made.values())
-    tally.other_texts += any(texts != wanted for texts in (*job.texts(), _by_photo(records)))
+    for texts in (*job.texts(), _by_photo(records)):
+        differing = [name for name in wanted if texts.get(name) != wanted[name]]
+        tally.other_texts += [f"{name}: {texts.get(name)} and not {wanted[name]}" for name in differing]
     stored = len(list(job.cache.rglob("*.json")))
     tally.twice += max(0, stored - len(wanted))
     tally.lost += max(0, len(wanted) - stored)
@@ -164,15 +166,14 @@ def main() -> None:
             job.clear()
             one_round(job, wanted, seconds, options.kills, tally)
     print(f"{options.photos} photos, undisturbed in {seconds:.1f} s")
-    for name in ("kills", "rounds", "lost", "twice", "half_written", "other_texts", "left_over"):
+    for name in ("kills", "rounds", "lost", "twice", "half_written", "left_over"):
         print(f"{name.replace('_', ' '):14}{getattr(tally, name):6}")
-    print(f"{'failures':14}{len(tally.failures):6}")
+    print(f"{'other texts':14}{len(tally.other_texts):6}\n{'failures':14}{len(tally.failures):6}")
     print(f"killed after {', '.join(map(str, tally.moments))} s")
     print(f"when {', '.join(map(str, tally.finished))} photos were done")
-    for failure in tally.failures:
-        print(failure)
-    faults = tally.lost + tally.twice + tally.half_written + tally.other_texts + len(tally.failures)
-    raise SystemExit(bool(faults))
+    for fault in (*tally.other_texts, *tally.failures):
+        print(fault)
+    raise SystemExit(bool(tally.lost or tally.twice or tally.half_written or tally.other_texts or tally.failures))
 
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ def test_a_photo_without_an_extension_has_one_too(tmp_path):
         (b'{\n  "low": "b",\n  "high": 3\n}', ("is not a caption", "'high' is 3", "line 3")),
         (b'{\n  "high": "a",\n\n  "regions": "none"}', ("'regions' is 'none'", "line 4")),
         (b'{\n  "high": "a",\n  "regions": [{"box": 1}]}', ("is no region", "line 3")),
+        (b'{"high": "\\ud800"}', ("is not a caption", "half a character")),
         (b'{"high": "\xff"}', ("is not in UTF-8",)),
         (b"[" * 100_000, ("is not a caption", "line 1")),
     ],

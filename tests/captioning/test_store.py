@@ -1,14 +1,17 @@
 """Captions are kept by photo, captioner and regions; what is torn or cannot be kept harms nothing."""
 
+import contextlib
 import json
 import logging
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from xpsr_cli.captioning import json_files
 from xpsr_cli.captioning.captions import Box, Caption, CaptionerKey, RegionText
 from xpsr_cli.captioning.store import CaptionStore, cache_folder
 
@@ -119,15 +122,35 @@ def test_many_writers_at_once_leave_whole_files_only(store):
     assert len(files(store)) == 8
 
 
+@pytest.mark.skipif(os.name != "posix", reason="locks are those of POSIX")
 def test_what_killed_runs_left_is_cleared_away_but_not_what_is_being_written(store):
+    import fcntl
+
     store.folder.joinpath("ab").mkdir(parents=True)
-    old, young = (store.folder / "ab" / f".caption-{name}.tmp" for name in ("old", "young"))
-    for path in (old, young):
+    ages = {"just-made": 0, "left": 60, "locked": 60, "old": 7200}
+    paths = {name: store.folder / "ab" / f".caption-{name}.tmp" for name in ages}
+    for name, path in paths.items():
         path.write_text('{"hi')
-    os.utime(old, (1e9, 1e9))
+        os.utime(path, (time.time() - ages[name],) * 2)
+    with paths["locked"].open("r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        store.write(SHA, KEY, CAPTION)
+    assert [name for name, path in paths.items() if path.exists()] == ["just-made", "locked"]
+
+
+def test_what_is_being_written_is_locked(store, monkeypatch):
+    held = []
+
+    def look(handle):
+        (path,) = store.folder.rglob(".caption-*.tmp")
+        os.utime(path, (time.time() - 60,) * 2)
+        with contextlib.suppress(OSError):
+            held.append(json_files._is_left_over(path))
+
+    monkeypatch.setattr("xpsr_cli.photos.whole_file.os.fsync", look)
     store.write(SHA, KEY, CAPTION)
-    assert not old.exists()
-    assert young.exists()
+    assert held == []
+    assert store.read(SHA, KEY) == CAPTION
 
 
 def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch, tmp_path):

@@ -140,6 +140,9 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
 def _sidecar(path: Path, text: str, values: Mapping[str, Any]) -> Sidecar:
     try:
         caption = Caption.from_dict(values)
+        json.dumps(caption.to_dict(), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise PhotoError(f"{path} is not a caption: there is half a character in it.", _HOW_TO_MEND) from error
     except ValueError as error:
         line = _line_of(text, str(error))
         raise PhotoError(f"{path} is not a caption: {error}, in line {line}.", _HOW_TO_MEND) from error
