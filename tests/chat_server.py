@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -62,7 +63,7 @@ class ChatServer:
 
     ``failures`` are used up, one by each chat request, before anything is answered; ``always`` is a failure that is
     not used up, ``models_failure`` one for the list of models. ``delay_s(asked)`` is how long it thinks. It serves
-    under ``prefix``. ``asked`` are all requests it got, in order; ``at_once`` how many it was busy with at most.
+    under ``prefix``. ``asked`` are all requests it got, in order; ``at_once`` how many it thought about at most.
     """
 
     def __init__(self, models=("tiny-llava",), *, prefix="/v1", answer=colour_words):
@@ -122,16 +123,11 @@ class ChatServer:
         asked = Asked(request.command, request.path, dict(request.headers), json.loads(content) if content else None)
         with self._lock:
             self.asked.append(asked)
-            self._busy_with += 1
-            self.at_once = max(self.at_once, self._busy_with)
             failure = self.failure_for(asked)
         try:
             self._reply(request, asked, failure)
         except ConnectionError:
             request.close_connection = True  # who asked has gone
-        finally:
-            with self._lock:
-                self._busy_with -= 1
 
     def failure_for(self, asked):
         """What goes wrong with a request, or ``None``; tests may put their own function here."""
@@ -150,9 +146,19 @@ class ChatServer:
         elif asked.method == "GET":
             self._send(request, 200, {"object": "list", "data": [{"id": name} for name in self.models]})
         else:
-            time.sleep(self.delay_s(asked))
-            answer = self.answer(asked)
+            with self._busy():
+                time.sleep(self.delay_s(asked))
+                answer = self.answer(asked)
             self._send(request, 200, chat_answer(answer) if isinstance(answer, str) else answer)
+
+    @contextmanager
+    def _busy(self):
+        with self._lock:
+            self._busy_with += 1
+            self.at_once = max(self.at_once, self._busy_with)
+        yield
+        with self._lock:
+            self._busy_with -= 1
 
     def _send(self, request, status, body, headers=None):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -7,6 +7,7 @@ from PIL import Image
 
 from xpsr_cli.captioning.captions import Caption, CaptionerKey
 from xpsr_cli.captioning.choosing import CaptionerChoice
+from xpsr_cli.errors import NoAnswerError
 
 
 class BrightnessCaptioner:
@@ -19,6 +20,7 @@ class BrightnessCaptioner:
         self.batch_size = batch_size
         self.described = []  # photos per call
         self.summarized = []
+        self.closed = 0
 
     def look(self, photo, box=None):
         info = photo.info
@@ -32,6 +34,22 @@ class BrightnessCaptioner:
     def summarize(self, looks):
         self.summarized.append(len(looks))
         return [f"brightness {look}" for look in looks]
+
+    def close(self):
+        self.closed += 1
+
+
+class ChoosyCaptioner(BrightnessCaptioner):
+    """Refuses whole batches with a photo in them that it will not describe."""
+
+    def __init__(self, refused, batch_size=3):
+        super().__init__(batch_size)
+        self.refused = refused
+
+    def describe(self, looks):
+        if any(look in self.refused for look in looks):
+            raise NoAnswerError("The model does not describe the photo.", "Try another model.")
+        return super().describe(looks)
 
 
 def choice_of(captioner, version=1):

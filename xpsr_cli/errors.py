@@ -61,6 +61,10 @@ class EndpointError(XpsrError):
     exit_code = ExitCode.WEIGHTS
 
 
+class NoAnswerError(EndpointError):
+    """The server is there, but does not describe this picture; it may well describe others."""
+
+
 class OutOfMemoryError(XpsrError):
     """The device ran out of memory."""
 

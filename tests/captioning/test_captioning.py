@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_captioners import BrightnessCaptioner, choice_of, grey_photo
+from small_captioners import BrightnessCaptioner, ChoosyCaptioner, choice_of, grey_photo
 
 from xpsr_cli.captioning.captioning import Origin, caption_photos
 from xpsr_cli.captioning.captions import Caption
@@ -20,7 +20,7 @@ from xpsr_cli.captioning.choosing import CaptionerChoice
 from xpsr_cli.captioning.regions import region_boxes
 from xpsr_cli.captioning.sidecars import read_sidecar, write_sidecar
 from xpsr_cli.captioning.store import CaptionStore
-from xpsr_cli.errors import EndpointError, PhotoError
+from xpsr_cli.errors import EndpointError, NoAnswerError, PhotoError
 from xpsr_cli.integrity import hash_file
 
 
@@ -153,6 +153,47 @@ def test_a_captioner_that_fails_ends_the_run_and_what_was_finished_is_kept(photo
     with pytest.raises(EndpointError):
         done.extend(caption_photos(photos, choice_of(Fragile()), store))
     assert highs(caption_photos(photos[:6], unneeded(Fragile()), store)) == expected(photos[:6])
+
+
+def test_a_photo_that_is_not_described_fails_alone(photos, store):
+    items = list(caption_photos(photos, choice_of(ChoosyCaptioner({50, 130})), store))
+    failed = {item.photo.name: item.error for item in items if item.caption is None}
+    assert list(failed) == ["2.png", "6.png"]
+    assert all(isinstance(error, NoAnswerError) for error in failed.values())
+    others = [photo for photo in photos if photo.name not in failed]
+    assert highs(item for item in items if item.caption) == expected(others)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_a_captioner_that_describes_nothing_ends_the_run(photos, store, count):
+    everything = {10 + 20 * number for number in range(7)}
+    with pytest.raises(NoAnswerError):
+        list(caption_photos(photos[:count], choice_of(ChoosyCaptioner(everything)), store))
+
+
+def test_the_captioner_is_let_go_when_all_is_said(photos, store):
+    captioner = BrightnessCaptioner()
+    items = caption_photos(photos, choice_of(captioner), store)
+    next(items)
+    assert captioner.closed == 0
+    list(items)
+    assert captioner.closed == 1
+    some = caption_photos(photos, choice_of(captioner, version=2), store)
+    next(some)
+    some.close()
+    assert captioner.closed == 2
+
+
+def test_what_another_captioner_says_of_the_photo_stays_beside_it(photos, store):
+    first, second = choice_of(BrightnessCaptioner()), choice_of(BrightnessCaptioner(), version=2)
+    list(caption_photos(photos[:1], first, store, sidecars=True))
+    list(caption_photos(photos[:1], second, store, sidecars=True))
+    assert read_sidecar(photos[0]).key == first.key.digest
+    list(caption_photos(photos[:1], second, store, sidecars=True, refresh=True))
+    assert read_sidecar(photos[0]).key == second.key.digest
+    grey_photo(photos[0], 200)
+    list(caption_photos(photos[:1], first, store, sidecars=True))
+    assert read_sidecar(photos[0]).key == first.key.digest
 
 
 def test_a_captioner_that_cannot_be_loaded_is_no_fault_of_the_photo(photos, store):

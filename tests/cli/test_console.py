@@ -1,7 +1,9 @@
 """What is drawn on a terminal, and that nothing is drawn elsewhere."""
 
 import io
+import json
 import logging
+import os
 
 from rich.console import Console as RichConsole
 from rich.progress import Progress as Bars
@@ -49,6 +51,17 @@ def test_results_and_words_keep_to_their_streams(capsys):
         console.result({"a": "é"}, "line")
         console.note("note")
         assert capsys.readouterr() == (out, err)
+
+
+def test_a_name_that_is_no_text_is_told_all_the_same(monkeypatch):
+    stream = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(stream, encoding="utf-8"))
+    name = os.fsdecode(b"caf\xe9.png")
+    Console(as_json=True).result({"input": name})
+    Console().result({}, f"{name}: gr\u00fcn")
+    line, words = stream.getvalue().decode().splitlines()
+    assert json.loads(line) == {"input": name}
+    assert words == r"caf\udce9.png: gr\xfcn"
 
 
 def test_what_a_logger_reports_goes_to_stderr(capsys):

@@ -7,7 +7,7 @@ only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def write_text_pairs(rows: Iterable[CaptionRow], folder: Path) -> None:
     :class:`PhotoError` if a file cannot be written.
     """
     captions = list(rows)
-    _check_stems(captions)
+    check_text_names([row.photo for row in captions])
     for name in (HIGH_FOLDER, LOW_FOLDER):
         _make_folder(folder / name)
     for row in captions:
@@ -69,14 +69,15 @@ def write_text_pairs(rows: Iterable[CaptionRow], folder: Path) -> None:
                 stream.write(f"{one_line(text)}\n".encode("utf-8", "replace"))
 
 
-def _check_stems(rows: Sequence[CaptionRow]) -> None:
+def check_text_names(photos: Iterable[str]) -> None:
+    """:class:`UsageError` for two photos whose text files would have the same name."""
     owners: dict[str, str] = {}
-    for row in rows:
-        stem = Path(row.photo).stem
-        other = owners.setdefault(stem.casefold(), row.photo)  # some file systems take A.txt and a.txt for one
-        if other != row.photo:
+    for photo in photos:
+        stem = Path(photo).stem
+        other = owners.setdefault(stem.casefold(), photo)  # some file systems take A.txt and a.txt for one
+        if other != photo:
             raise UsageError(
-                f"{other} and {row.photo} would share the text file {stem}.txt.",
+                f"{other} and {photo} would share the text file {stem}.txt.",
                 "Rename one, or write their captions into a .jsonl or .parquet file.",
             )
 

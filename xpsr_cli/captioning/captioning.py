@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -18,7 +19,7 @@ from xpsr_cli.captioning.captions import Box, Caption, Captioner, RegionText
 from xpsr_cli.captioning.choosing import CaptionerChoice
 from xpsr_cli.captioning.sidecars import Sidecar, read_sidecar, write_sidecar
 from xpsr_cli.captioning.store import CaptionStore
-from xpsr_cli.errors import OutOfMemoryError, PhotoError, XpsrError
+from xpsr_cli.errors import NoAnswerError, OutOfMemoryError, PhotoError, XpsrError
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.photos.formats import reason
 from xpsr_cli.photos.photo import PhotoInfo
@@ -69,11 +70,15 @@ def caption_photos(
     captioner says what is in a photo. ``sidecars`` puts captions beside the photos too. ``refresh`` asks the captioner
     even if it was asked before; a person's words stay.
 
-    What is wrong with one photo or its sidecar is its :class:`Captioned` ``error``. What is wrong with the captioner
-    is raised; what was finished until then is kept.
+    What is wrong with one photo or its sidecar is its :class:`Captioned` ``error``, and so is that a server does not
+    describe it while it describes others. What is wrong with the captioner is raised; what was finished until then is
+    kept.
     """
-    run = _Run(choice, store, boxes, sidecars, refresh)
-    progress = progress or SilentProgress()
+    with closing(_Run(choice, store, boxes, sidecars, refresh)) as run:
+        yield from _in_batches(run, photos, progress or SilentProgress())
+
+
+def _in_batches(run: _Run, photos: Sequence[Path], progress: Progress) -> Iterator[Captioned]:
     progress.stage("caption", len(photos))
     waiting: list[_Task] = []
     for photo in photos:
@@ -124,11 +129,17 @@ class _Run:
         self._boxes = boxes
         self._sidecars = sidecars
         self._refresh = refresh
+        self._described = False  # whether the captioner has described any photo yet
 
     @cached_property
     def captioner(self) -> Captioner:
         """Loaded when it is needed."""
         return self._choice.load()
+
+    def close(self) -> None:
+        """Let go of the captioner, if it was loaded."""
+        if "captioner" in self.__dict__:
+            self.captioner.close()
 
     def find(self, photo: Path) -> Captioned | _Task:
         """What is known of a photo, or else what has to be done."""
@@ -179,21 +190,49 @@ class _Run:
 
     def make(self, tasks: Sequence[_Task]) -> Iterator[Captioned]:
         """Ask the captioner, keep what it says, and give it out."""
-        asked = [task for task in tasks if task.whole is None]
-        if asked:
-            started = time.perf_counter()
-            captions = self.captioner.describe([task.look for task in asked])
-            seconds = (time.perf_counter() - started) / len(asked)
-            for task, caption in zip(asked, captions, strict=True):
-                task.whole, task.look, task.seconds = caption, None, task.seconds + seconds
-                self._store.write(task.sha256, self._choice.key, caption)
+        for task, refusal in self._asked([task for task in tasks if task.whole is None]):
+            yield _failed(task.photo, refusal)
         for task in tasks:
+            if task.whole is None:
+                continue
             try:
                 made = self._with_regions(task)
-            except (PhotoError, OSError, MemoryError) as error:
+            except (PhotoError, NoAnswerError, OSError, MemoryError) as error:
                 yield _failed(task.photo, error)
             else:
                 yield self._finished(task, made, Origin.MADE)
+
+    def _asked(self, tasks: list[_Task]) -> list[tuple[_Task, NoAnswerError]]:
+        """Have photos described; those that are not, and why. When it is all of a run's first, that is raised."""
+        try:
+            self._describe(tasks)
+        except NoAnswerError as error:
+            refused = (
+                [(tasks[0], error)] if len(tasks) == 1 else [r for task in tasks for r in self._asked_alone(task)]
+            )
+            if len(refused) == len(tasks) and not self._described:
+                raise error
+            return refused
+        return []
+
+    def _asked_alone(self, task: _Task) -> list[tuple[_Task, NoAnswerError]]:
+        try:
+            self._describe([task])
+        except NoAnswerError as error:
+            return [(task, error)]
+        return []
+
+    def _describe(self, tasks: list[_Task]) -> None:
+        """Fill in and keep what the captioner says of photos."""
+        if not tasks:
+            return
+        started = time.perf_counter()
+        captions = self.captioner.describe([task.look for task in tasks])
+        seconds = (time.perf_counter() - started) / len(tasks)
+        for task, caption in zip(tasks, captions, strict=True):
+            task.whole, task.look, task.seconds = caption, None, task.seconds + seconds
+            self._store.write(task.sha256, self._choice.key, caption)
+        self._described = True
 
     def _boxes_of(self, photo: Path) -> tuple[Box, ...]:
         if self._boxes is None:
@@ -223,11 +262,18 @@ class _Run:
                 at += len(boxes)
 
     def _finished(self, task: _Task, caption: Caption, origin: Origin) -> Captioned:
-        """The caption, put beside the photo if that is wanted. A person may have written there meanwhile."""
+        """The caption, put beside the photo if that is wanted.
+
+        A person may have written there meanwhile; what another captioner says of this very photo stays, unless all is
+        to be refreshed.
+        """
         done = Captioned(task.photo, caption, origin, None, task.sha256, task.seconds)
         if not self._sidecars:
             return done
         try:
+            there = read_sidecar(task.photo)
+            if there is not None and not self._refresh and there.is_anothers(task.sha256, self._choice.key):
+                return done
             sidecar: Sidecar = write_sidecar(task.photo, caption, task.sha256, self._choice.key)
         except (PhotoError, OSError) as error:
             return replace(done, error=_as_error(task.photo, error))

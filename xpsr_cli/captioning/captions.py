@@ -115,6 +115,9 @@ class Captioner(Protocol):
     def summarize(self, looks: Sequence[Any]) -> list[str]:
         """The high-level text alone, for each look."""
 
+    def close(self) -> None:
+        """Let go of what is held in memory; it is not asked again."""
+
 
 @dataclass(frozen=True)
 class CaptionerKey:

@@ -20,7 +20,7 @@ from xpsr_cli.captioning.captions import HIGH_INSTRUCTION, LOW_INSTRUCTION, Box,
 from xpsr_cli.captioning.http_json import AnswerError, JsonServer, Patience
 from xpsr_cli.captioning.served_models import bases_of, model_at, models_at, name_of
 from xpsr_cli.captioning.views import View, take_view
-from xpsr_cli.errors import EndpointError, UsageError
+from xpsr_cli.errors import EndpointError, NoAnswerError, UsageError
 
 if TYPE_CHECKING:
     from xpsr_cli.photos.photo import PhotoSource, Pixels
@@ -117,6 +117,9 @@ class EndpointCaptioner:
         """The high-level text alone, for each look."""
         return _side_by_side(lambda look: self._answer(look.whole, HIGH_INSTRUCTION), looks, self.batch_size)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _answer(self, pixels: Pixels, instruction: str) -> str:
         """One text on one picture. A model that thinks too long to begin an answer is given more room once."""
         picture = data_url(pixels)
@@ -125,7 +128,7 @@ class EndpointCaptioner:
             if text or complete:
                 break
         if not text:
-            raise EndpointError(
+            raise NoAnswerError(
                 f"The model {self._model} at {self._base} gave an empty answer.", "Try again, or name another model."
             )
         return text if complete else to_sentence_end(text)
@@ -145,10 +148,12 @@ class EndpointCaptioner:
 
     def _explained(self, error: AnswerError) -> EndpointError:
         """The failure, with what most often causes it: a model that takes no pictures."""
+        if error.status == 413:
+            return NoAnswerError(error.message, error.hint)
         if error.status not in (400, 415, 422, 500) or not error.words:
             return error
         said = f"The model {self._model} at {self._base} does not describe the photo: {error.words.rstrip('.')}."
-        return AnswerError(said, "Check that this model takes images.", error.status, error.words)
+        return NoAnswerError(said, "Check that this model takes images.")
 
     def _said(self, answer: Any) -> tuple[str, bool]:
         """The text of an answer on one line, without what the model thought aloud, and whether it is complete."""

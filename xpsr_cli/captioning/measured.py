@@ -94,6 +94,9 @@ class MeasuredCaptioner:
         """Nothing for each."""
         return [""] * len(looks)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def quality_text(measured: Measurements) -> str:
     """Such as ``"slightly blurred, no noise, JPEG artifacts"``, and what else is notable after it."""

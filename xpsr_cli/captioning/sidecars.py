@@ -48,6 +48,10 @@ class Sidecar:
         same = (self.photo_sha256, self.key) == (photo_sha256, key.digest)
         return same and not self.by_person and tuple(region.box for region in self.caption.regions) == boxes
 
+    def is_anothers(self, photo_sha256: str, key: CaptionerKey) -> bool:
+        """Whether it is what another captioner than ``key`` says of that very photo."""
+        return not self.by_person and self.photo_sha256 == photo_sha256 and self.key != key.digest
+
 
 def read_sidecar(photo: Path) -> Sidecar | None:
     """What stands beside a photo, a person's words first; ``None`` if there is nothing.

@@ -28,7 +28,6 @@ app = typer.Typer(
 )
 app.command("upscale", no_args_is_help=True)(upscale.upscale)
 app.command("replay", no_args_is_help=True)(replay.replay)
-app.command("replay", no_args_is_help=True)(replay.replay)
 app.command("caption", no_args_is_help=True)(caption.caption)
 app.command("train", no_args_is_help=True)(train.train)
 app.add_typer(weights.app, name="weights")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +30,7 @@ from xpsr_cli.cli.options import (
 )
 from xpsr_cli.errors import PartialFailureError, UsageError, XpsrError
 from xpsr_cli.photos.inputs import Shard, find_photos
-from xpsr_cli.progress import Progress, SilentProgress
+from xpsr_cli.progress import Progress
 from xpsr_cli.settings import MIN_SIDE_PX, CaptionScope, Precision, Quantization
 
 if TYPE_CHECKING:
@@ -89,6 +87,8 @@ def caption(
     part = None if shard is None else Shard.parse(shard)
     photos = find_photos(inputs, recursive)
     photos = photos if part is None else part.of(photos)
+    if text_pairs is not None:
+        _check_text_pairs(photos)
 
     if not debug:
         quiet_third_parties()
@@ -107,7 +107,7 @@ def caption(
             run.take(captioning(None), reviewer)
         console.note(reviewer.tally)
     else:
-        with console.log_lines("xpsr_cli", warnings_only=True), _progress(console) as progress:
+        with console.log_lines("xpsr_cli", warnings_only=True), console.progress("photos") as progress:
             run.take(captioning(progress))
     run.write(export, text_pairs)
     run.end()
@@ -132,6 +132,12 @@ def _boxes(scope: CaptionScope, region_size: int | None) -> Boxes | None:
             f"region_size is {side_px}, and {MIN_SIDE_PX} is the least.", f"The usual one is {REGION_PX}."
         )
     return partial(region_boxes, side_px=side_px)
+
+
+def _check_text_pairs(photos: Sequence[Path]) -> None:
+    from xpsr_cli.captioning.caption_files import check_text_names
+
+    check_text_names([str(photo) for photo in photos])
 
 
 def _check_export(path: Path, overwrite: bool) -> None:
@@ -167,16 +173,6 @@ def _caption(
     return caption_photos(
         photos, choice, CaptionStore(), boxes=boxes, sidecars=sidecars, refresh=refresh, progress=progress
     )
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    """A bar where captions go to the terminal as well: rich would draw them above it, and not into a file or pipe."""
-    if not sys.stdout.isatty():
-        yield SilentProgress()
-        return
-    with console.progress("photos") as progress:
-        yield progress
 
 
 class _Run:

@@ -33,10 +33,9 @@ class Console:
     def result(self, record: Mapping[str, Any], line: str = "") -> None:
         """One result on stdout: ``record`` as a JSON object under ``--json``, else ``line`` unless ``--quiet``."""
         if self.as_json:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            _write(json.dumps(record, ensure_ascii=False), otherwise=json.dumps(record))
         elif line and not self.quiet:
-            sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+            _write(line, otherwise=line.encode("ascii", "backslashreplace").decode())
 
     @contextmanager
     def log_lines(self, name: str, *, warnings_only: bool = False) -> Iterator[None]:
@@ -66,7 +65,9 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import Progress as Bars
 
-        with Bars(*_columns(in_bytes), console=RichConsole(stderr=True), transient=True) as bars:
+        # rich would take over stdout too, and write results that go to a file or a pipe to the terminal instead
+        terminal, redirect = RichConsole(stderr=True), sys.stdout.isatty()
+        with Bars(*_columns(in_bytes), console=terminal, transient=True, redirect_stdout=redirect) as bars:
             yield BarProgress(bars, label)
 
 
@@ -99,6 +100,15 @@ class BarProgress:
     def skip(self, count: int) -> None:
         """See :class:`xpsr_cli.progress.Progress`."""
         self.advance(count)
+
+
+def _write(line: str, *, otherwise: str) -> None:
+    """A line on stdout, ``otherwise`` where that cannot hold it: the name of a file may be no text."""
+    try:
+        sys.stdout.write(line + "\n")
+    except UnicodeEncodeError:
+        sys.stdout.write(otherwise + "\n")
+    sys.stdout.flush()
 
 
 def print_stderr(text: str) -> None:

@@ -144,5 +144,7 @@ def run_progress(works: Mapping[str, Mapping[str, float]], *, quiet: bool = Fals
 
     columns = (TextColumn("{task.description}"), BarColumn())
     fields = (TextColumn("{task.fields[count]}"), TextColumn("{task.fields[left]}"))
-    with Progress(*columns, *fields, console=RichConsole(stderr=True), transient=True) as bars:
+    # rich would take over stdout too, and write results that go to a file or a pipe to the terminal instead
+    terminal, redirect = RichConsole(stderr=True), sys.stdout.isatty()
+    with Progress(*columns, *fields, console=terminal, transient=True, redirect_stdout=redirect) as bars:
         yield RunProgress(works, bars)
