@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -203,14 +205,27 @@ def test_in_a_terminal(photos):
     assert json.loads(photos[1].with_name("1.caption.json").read_text())["captioner"] == "person"
 
 
+def _interrupt_until(group, done):
+    """Ctrl-C every three seconds: readline sleeps over one that comes between its question and its waiting."""
+    while not done.is_set():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGINT)
+        done.wait(3)
+
+
 @needs_pty
 def test_ctrl_c_keeps_what_was_decided(photos):
     terminal = Terminal([*photos, "--review"])
     terminal.read_until(QUESTION)
     terminal.type("a\r")
     terminal.read_until(QUESTION)
-    os.killpg(terminal.process.pid, 2)
-    assert terminal.end() == 130
+    interrupt = threading.Event()
+    again = threading.Thread(target=_interrupt_until, args=(terminal.process.pid, interrupt))
+    again.start()
+    code = terminal.end()
+    interrupt.set()
+    again.join()
+    assert code == 130
     assert "Interrupted." in terminal.shown
     assert "Traceback" not in terminal.shown
     assert [there is not None for there in sidecars(photos)] == [True, False, False, False]
