@@ -76,10 +76,10 @@ def tiny_model(tmp_path_factory):
     from xpsr_cli.models.loading import save_components
     from xpsr_cli.settings import SamplingPreset
     from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
-    from xpsr_cli.training.recipe import ModelRecipe
+    from xpsr_cli.training.recipe import MiniModelRecipe
     from xpsr_cli.training.train import MINI_PRESET
 
-    recipe = ModelRecipe(
+    recipe = MiniModelRecipe(
         latent_channels=16,
         block_size=4,
         block_out_channels=[16, 16, 16],

@@ -14,10 +14,10 @@ def test_flags_reach_the_training(xpsr, monkeypatch, tmp_path, finished, words):
     monkeypatch.setattr(train, "run", lambda *arguments, **options: calls.append((arguments, options)) or finished)
     flags = ["--config", "xpsr-mini", "--data", "photos", "--output", tmp_path, "--minutes", 2]
     flags += ["--resume", "--init-from", "model"]
-    outcome = xpsr("train", *flags, "--set", "data.batch_size=3", "--set", "diffusion.steps=7")
+    outcome = xpsr("train", *flags, "--set", "data.batch_size=3", "--set", "optimizer.steps=7")
     ((recipe, data, output), options), *rest = calls
     assert rest == []
-    assert (recipe.name, recipe.data.batch_size, recipe.diffusion.steps) == ("xpsr-mini", 3, 7)
+    assert (recipe.name, recipe.data.batch_size, recipe.optimizer.steps) == ("xpsr-mini", 3, 7)
     assert (data, output) == (Path("photos"), tmp_path)
     assert options == {"resume": True, "init_from": Path("model"), "minutes": 2.0}
     assert (outcome.code, outcome.out) == (0, f"{tmp_path / 'model'}\n")

@@ -31,8 +31,8 @@ TINY = [
     "model.refiner_blocks=1",
     "autoencoder.fit_crops=16",
     "autoencoder.steps=2",
-    "diffusion.steps=4",
-    "diffusion.save_minutes=0",
+    "optimizer.steps=4",
+    "output.save_minutes=0",
 ]
 
 
@@ -107,7 +107,7 @@ def test_the_model_that_comes_out_loads_and_can_be_started_from(photos: Path, re
     basis = components.vae.basis
     assert torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-5)
 
-    again = load_recipe("xpsr-mini", [*TINY, "diffusion.steps=1"])
+    again = load_recipe("xpsr-mini", [*TINY, "optimizer.steps=1"])
     assert run(again, photos, tmp_path / "second", init_from=tmp_path / "first" / "model")
     assert torch.equal(load_components(tmp_path / "second" / "model").vae.basis, basis)
 
@@ -142,7 +142,7 @@ def test_pairs_depend_on_their_index_alone(photos: Path, recipe: Recipe) -> None
 
 def test_negative_samples_are_blurred_and_say_so(photos: Path) -> None:
     def pairs(probability: float) -> TrainingPairs:
-        recipe = load_recipe("xpsr-mini", [*TINY, f"diffusion.negative_probability={probability}"])
+        recipe = load_recipe("xpsr-mini", [*TINY, f"data.negative_probability={probability}"])
         return TrainingPairs(read_photos(photos), recipe, prompt_suffix="clean.", negative_low_prompt="clear")
 
     def gradient(photo: torch.Tensor) -> float:

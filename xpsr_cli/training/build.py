@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.models.unet import XpsrUNet
-from xpsr_cli.training.recipe import ModelRecipe
+from xpsr_cli.training.recipe import MiniModelRecipe
 
 MAX_TOKENS = 77
 SCHEDULER_CONFIG: dict[str, Any] = {
@@ -60,7 +60,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> CLIPTokeniz
 
 
 def build_networks(
-    recipe: ModelRecipe, tokenizer: CLIPTokenizer, seed: int
+    recipe: MiniModelRecipe, tokenizer: CLIPTokenizer, seed: int
 ) -> tuple[CLIPTextModel, ResidualAutoencoder, XpsrUNet, XpsrControlNet]:
     """Text encoder, autoencoder, UNet and ControlNet with random weights from ``seed``."""
     torch.manual_seed(seed)

@@ -99,7 +99,7 @@ class TrainingPairs(Dataset):
         self.recipe = recipe
         self.prompt_suffix = prompt_suffix
         self.negative_low_prompt = negative_low_prompt
-        sigma = recipe.diffusion.negative_blur_px
+        sigma = recipe.data.negative_blur_px
         self._negative_kernel = gaussian_kernel(sigma, sigma, 0.0)
 
     def __len__(self) -> int:
@@ -110,7 +110,7 @@ class TrainingPairs(Dataset):
         photo = self.photos[rng.integers(len(self.photos))]
         large = _augmented_crop(photo.pixels, self.recipe.data.crop_px, rng)
         small, drawn = degrade(
-            large, rng, scale=SCALE, second_order_probability=self.recipe.data.second_order_probability
+            large, rng, scale=SCALE, second_order_probability=self.recipe.data.degradations.get("xpsr", 0.0)
         )
         side = self.recipe.data.crop_px
         enlarged = (
@@ -121,13 +121,13 @@ class TrainingPairs(Dataset):
         return {"target_pm1": _to_pm1(target), "enlarged_pm1": _to_pm1(enlarged), "high": high, "low": low}
 
     def _prompts(self, photo: TrainingPhoto, low: str, rng: np.random.Generator) -> tuple[str, str, bool]:
-        diffusion = self.recipe.diffusion
-        if rng.random() < diffusion.negative_probability:
+        data = self.recipe.data
+        if rng.random() < data.negative_probability:
             return negative_prompt(rng), self.negative_low_prompt if rng.random() < 0.5 else low, True
-        high = "" if rng.random() < diffusion.high_dropout else high_prompt(photo.category, photo.name, rng)
+        high = "" if rng.random() < data.high_dropout else high_prompt(photo.category, photo.name, rng)
         if rng.random() < 0.8:
             high = f"{high} {self.prompt_suffix}".strip()
-        return high, "" if rng.random() < diffusion.low_dropout else low, False
+        return high, "" if rng.random() < data.low_dropout else low, False
 
 
 def _augmented_crop(pixels: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:

@@ -17,13 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
-from xpsr_cli.errors import XpsrError
+from xpsr_cli.errors import UsageError, XpsrError
 from xpsr_cli.training import checkpoint
 from xpsr_cli.training.build import SCHEDULER_CONFIG
 from xpsr_cli.training.checkpoint import Position
 from xpsr_cli.training.dataset import TrainingPairs
 from xpsr_cli.training.objective import DiffusionObjective, Networks, autoencoder_loss
-from xpsr_cli.training.recipe import Recipe
+from xpsr_cli.training.recipe import AutoencoderRecipe, Recipe
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 50
@@ -50,7 +50,7 @@ class Trainer:
             module.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.generator = torch.Generator().manual_seed(self.recipe.seed)
         self.ema = EMAModel(
-            self.networks.parameters(), decay=self.recipe.diffusion.ema_decay, use_ema_warmup=True, power=0.75
+            self.networks.parameters(), decay=self.recipe.optimizer.ema_decay, use_ema_warmup=True, power=0.75
         )
 
     def run(self) -> bool:
@@ -71,18 +71,18 @@ class Trainer:
         self.position = position
         checkpoint.load_weights(self.output / "state", self.networks)
         self.ema = EMAModel(
-            self.networks.parameters(), decay=self.recipe.diffusion.ema_decay, use_ema_warmup=True, power=0.75
+            self.networks.parameters(), decay=self.recipe.optimizer.ema_decay, use_ema_warmup=True, power=0.75
         )
 
     def _fit_autoencoder(self) -> None:
         """Stage one, first half: the transform is the principal axes of real residuals."""
-        items = [self.pairs[_FIT_OFFSET + index] for index in range(self.recipe.autoencoder.fit_crops)]
+        items = [self.pairs[_FIT_OFFSET + index] for index in range(_mini(self.recipe).fit_crops)]
         photos, enlarged = (torch.stack([item[name] for item in items]) for name in ("target_pm1", "enlarged_pm1"))  # type: ignore[misc]
         self.networks.vae.fit(photos.to(self.device), enlarged.to(self.device))
 
     def _train_autoencoder(self) -> bool:
         """Stage one, second half: the decoder learns to hide block borders."""
-        recipe = self.recipe.autoencoder
+        recipe = _mini(self.recipe)
         vae = self.networks.vae
         optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
         return self._loop(
@@ -95,8 +95,8 @@ class Trainer:
 
     def _train_diffusion(self) -> bool:
         """Stage two: everything but the transform."""
-        recipe = self.recipe.diffusion
-        objective = DiffusionObjective(self.networks, DDIMScheduler.from_config(SCHEDULER_CONFIG), recipe)
+        recipe = self.recipe.optimizer
+        objective = DiffusionObjective(self.networks, DDIMScheduler.from_config(SCHEDULER_CONFIG), self.recipe.loss)
         optimizer = torch.optim.AdamW(
             self.networks.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
@@ -132,7 +132,7 @@ class Trainer:
                 )
             optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
-            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.diffusion.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.optimizer.max_grad_norm)
             optimizer.step()
             self.ema.step(self.networks.parameters())
 
@@ -144,7 +144,7 @@ class Trainer:
                 self._log(stage, running)
                 running = {}
             late = time.monotonic() > self.deadline
-            if late or time.monotonic() - saved > 60 * self.recipe.diffusion.save_minutes:
+            if late or time.monotonic() - saved > 60 * self.recipe.output.save_minutes:
                 self._save(optimizer)
                 saved = time.monotonic()
             if late:
@@ -194,6 +194,13 @@ class Trainer:
         self.ema.copy_to(self.networks.parameters())
         self.export(self.output / "model")
         self.ema.restore(self.networks.parameters())
+
+
+def _mini(recipe: Recipe) -> AutoencoderRecipe:
+    """Stage one of a recipe; :class:`UsageError` for one that is not of a small model."""
+    if recipe.autoencoder is None:
+        raise UsageError(f"The recipe {recipe.name} has no [autoencoder] section.", "Small models have one.")
+    return recipe.autoencoder
 
 
 def _cosine(step: int, steps: int, warmup: int) -> float:

@@ -17,10 +17,10 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from xpsr_cli.models.controlnet import XpsrControlNet
-from xpsr_cli.models.degradation_free import degradation_free_loss
+from xpsr_cli.models.degradation_free import DegradationFreeLoss, degradation_free_loss
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.models.unet import XpsrUNet
-from xpsr_cli.training.recipe import DiffusionRecipe
+from xpsr_cli.training.recipe import LossRecipe
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Networks:
 class DiffusionObjective:
     """Computes the loss terms of a batch; holds no parameters of its own."""
 
-    def __init__(self, networks: Networks, scheduler: DDIMScheduler, recipe: DiffusionRecipe) -> None:
+    def __init__(self, networks: Networks, scheduler: DDIMScheduler, recipe: LossRecipe) -> None:
         self.networks = networks
         self.scheduler = scheduler
         self.recipe = recipe
@@ -84,7 +84,7 @@ class DiffusionObjective:
         return self._sum(
             noise=self._noise_loss(prediction, velocity),
             pixel=F.l1_loss(estimate, target),
-            degradation=degradation_free_loss(control, target, clean).total,
+            degradation=degradation_free_loss(control, target, clean),
         )
 
     def _draw(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -110,9 +110,12 @@ class DiffusionObjective:
         share = self.recipe.latent_weight
         return share * squared.mean() + (1 - share) * (squared * self._energy_weight).mean()
 
-    def _sum(self, *, noise: Tensor, pixel: Tensor, degradation: Tensor) -> dict[str, Tensor]:
-        total = noise + self.recipe.pixel_weight * pixel + self.recipe.degradation_weight * degradation
-        return {"total": total, "noise": noise, "pixel": pixel, "degradation": degradation}
+    def _sum(self, *, noise: Tensor, pixel: Tensor, degradation: DegradationFreeLoss) -> dict[str, Tensor]:
+        recipe = self.recipe
+        total = noise + recipe.pixel_weight * pixel
+        total = total + recipe.degradation_pixel_weight * sum(degradation.rgb)
+        total = total + recipe.degradation_latent_weight * sum(degradation.latent)
+        return {"total": total, "noise": noise, "pixel": pixel, "degradation": degradation.total}
 
 
 def autoencoder_loss(vae: ResidualAutoencoder, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from xpsr_cli.errors import UsageError
@@ -14,18 +15,25 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which crops are drawn and how they are degraded."""
+    """Which crops are drawn, how they are degraded, and what is said of them."""
 
     crop_px: int
-    batch_size: int
-    held_out_photos: int
+    batch_size: int  # of one process and one accumulation step
+    held_out_photos: int  # whole photos, never crops of one photo on both sides
     held_out_ids: list[str]
-    second_order_probability: float
+    degradations: dict[str, float]  # share of each preset: light, xpsr, bicubic
+    sharpen_target: bool  # unsharp masking of the target (specs D1)
+    clean_condition: float  # probability that the condition is the target itself, with its words (specs D3)
+    captions: str  # of the content: words (category and file name), store (of xpsr caption) or none
+    high_dropout: float  # empty prompts, for guidance
+    low_dropout: float
+    negative_probability: float  # blurred targets under the negative prompt
+    negative_blur_px: float
 
 
 @dataclass(frozen=True)
-class ModelRecipe:
-    """Sizes of the networks, in the words of their ``config.json``."""
+class MiniModelRecipe:
+    """A small model of its own on residual latents: sizes in the words of the networks' ``config.json``."""
 
     latent_channels: int
     block_size: int
@@ -41,8 +49,24 @@ class ModelRecipe:
 
 
 @dataclass(frozen=True)
+class StableDiffusionRecipe:
+    """XPSR on a frozen Stable Diffusion: ControlNet and conditional attention are trained (paper section 4.1)."""
+
+    stable_diffusion: str  # a name of the registry, a folder, or a hub id
+    fusion: str  # parallel, serial, high or low
+    pyramid_channels: list[int]
+
+
+@dataclass(frozen=True)
+class ExistingModelRecipe:
+    """Whatever XPSR model ``--init-from`` names, small or published, trained further."""
+
+    init_from: str  # a name of the registry or a folder; --init-from wins
+
+
+@dataclass(frozen=True)
 class AutoencoderRecipe:
-    """Stage one."""
+    """Stage one of a small model; absent from the recipes of others."""
 
     fit_crops: int
     steps: int
@@ -50,36 +74,68 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True)
-class DiffusionRecipe:
-    """Stage two; each key is explained in ``recipes/xpsr-mini.toml``."""
+class LossRecipe:
+    """What is minimised (paper eq. 9); a weight of 0 switches a term off."""
 
-    steps: int
+    prediction: str  # v or epsilon
+    last_timestep_probability: float  # a few-step sampler lives on its first step
+    latent_weight: float  # share of the noise loss in whitened latents; the rest by pixel energy (small models)
+    pixel_weight: float  # L1 of the decoded estimate (small models)
+    degradation_pixel_weight: float  # lambda of the pixel terms of L_DFC
+    degradation_latent_weight: float  # lambda of its latent terms
+
+
+@dataclass(frozen=True)
+class OptimizerRecipe:
+    """How it is minimised."""
+
+    steps: int  # optimizer steps
+    name: str  # adamw or adamw8bit
     learning_rate: float
+    schedule: str  # cosine or constant, after the warm-up
     warmup_steps: int
     weight_decay: float
     max_grad_norm: float
-    ema_decay: float
-    last_timestep_probability: float
-    high_dropout: float
-    low_dropout: float
-    negative_probability: float
-    negative_blur_px: float
-    pixel_weight: float
-    latent_weight: float
-    degradation_weight: float
+    accumulation: int  # batches of one optimizer step
+    ema_decay: float  # 0 is without
+    mixed_precision: str  # no, bf16 or fp16
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
+class OutputRecipe:
+    """What a run leaves on its way, counted in optimizer steps; 0 is never."""
+
+    log_steps: int
+    validate_steps: int
+    save_steps: int
     save_minutes: float
+    keep: int  # checkpoints
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run."""
+    """A whole training run. ``model`` is one of three kinds, told apart by its keys."""
 
     name: str
     seed: int
     data: DataRecipe
-    model: ModelRecipe
-    autoencoder: AutoencoderRecipe
-    diffusion: DiffusionRecipe
+    model: MiniModelRecipe | StableDiffusionRecipe | ExistingModelRecipe
+    loss: LossRecipe
+    optimizer: OptimizerRecipe
+    output: OutputRecipe
+    autoencoder: AutoencoderRecipe | None = None
+
+
+CHOICES = {
+    "data.captions": ("words", "store", "none"),
+    "loss.prediction": ("v", "epsilon"),
+    "model.fusion": ("parallel", "serial", "high", "low"),
+    "optimizer.name": ("adamw", "adamw8bit"),
+    "optimizer.schedule": ("cosine", "constant"),
+    "optimizer.mixed_precision": ("no", "bf16", "fp16"),
+}
+"""The words that a key takes."""
 
 
 def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
@@ -129,14 +185,16 @@ def _build(kind: type, values: Any, where: str) -> Any:
             raise UsageError(
                 f"Unknown recipe key {where + key!r}.", f"Allowed: {', '.join(where + n for n in names)}."
             )
-    missing = [name for name in names if name not in values]
+    missing = [f.name for f in fields(kind) if f.name not in values and f.default is MISSING]
     if missing:
         raise UsageError(f"Recipe key {where + missing[0]!r} is missing.")
     hints = get_type_hints(kind)
-    return kind(**{name: _value(hints[name], values[name], where + name) for name in names})
+    return kind(**{name: _value(hints[name], values[name], where + name) for name in names if name in values})
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, UnionType):
+        kind = _closest([member for member in get_args(kind) if is_dataclass(member)], value)
     if is_dataclass(kind):
         return _build(kind, value, where + ".")  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -146,6 +204,26 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if isinstance(value, list) and all(type(item) is item_kind for item in value):
             return value
         raise UsageError(f"Recipe key {where!r} is {value!r}, it must be a list of {item_kind.__name__}.")
+    if kind == dict[str, float]:
+        return _shares(value, where)
     if type(value) is not kind:
         raise UsageError(f"Recipe key {where!r} is {value!r}, it must be of type {kind.__name__}.")
+    if value not in CHOICES.get(where, (value,)):
+        raise UsageError(f"Recipe key {where!r} is {value!r}.", f"Allowed: {', '.join(CHOICES[where])}.")
     return value
+
+
+def _closest(kinds: list[Any], value: Any) -> Any:
+    """Of several kinds of section the one that shares most keys with ``value``, so that its mistakes are named."""
+    keys = set(value) if isinstance(value, dict) else set()
+    return max(kinds, key=lambda kind: len(keys & {field.name for field in fields(kind)}))
+
+
+def _shares(value: Any, where: str) -> dict[str, float]:
+    """Shares of a whole by name."""
+    numbers = isinstance(value, dict) and all(isinstance(s, int | float) and s >= 0 for s in value.values())
+    if not numbers or abs(sum(value.values()) - 1) > 1e-6:
+        raise UsageError(
+            f"Recipe key {where!r} is {value!r}, it must be shares that add up to 1, as in {{xpsr = 1.0}}."
+        )
+    return {name: float(share) for name, share in value.items()}

@@ -20,7 +20,7 @@ from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos,
 from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.loop import Trainer
 from xpsr_cli.training.objective import Networks
-from xpsr_cli.training.recipe import Recipe
+from xpsr_cli.training.recipe import MiniModelRecipe, Recipe
 from xpsr_cli.training.words import high_prompt, low_prompt, negative_prompt
 
 MINI_PRESET = SamplingPreset(
@@ -81,6 +81,8 @@ def run(
             output / "tokenizer"
         )
     tokenizer = _tokenizer(output / "tokenizer", training)
+    if not isinstance(recipe.model, MiniModelRecipe):
+        raise UsageError(f"The recipe {recipe.name} is not of a small model.", "Train xpsr-mini.")
     networks = Networks(*build_networks(recipe.model, tokenizer, recipe.seed))
     pairs = TrainingPairs(
         training, recipe, prompt_suffix=MINI_PRESET.prompt_suffix, negative_low_prompt=MINI_PRESET.negative_low_prompt
