@@ -76,6 +76,27 @@ def test_what_is_given_wins_over_the_caption(upscale, photo):
     assert (record["settings"]["prompt"], record["settings"]["low_prompt"]) == ("a barn", "")
 
 
+def test_what_was_used_is_shown_with_who_wrote_it(upscale, photo):
+    made, record = upscale("--prompt", "a blue barn")
+    low = record["settings"]["low_prompt"]
+    assert f"  person and measured: a blue barn; {low}\n" in made.err
+    assert record["captioner"] == "person and measured"
+    sidecar(photo, high="a red barn", low="noisy")
+    made, record = upscale("--prompt", "a blue barn", name="other.png")
+    assert "  person: a blue barn; noisy\n" in made.err
+    made, record = upscale("--prompt", "a blue barn", "--low-prompt", "dark", name="both.png")
+    assert "  person: a blue barn; dark\n" in made.err
+    assert record["captioner"] == "person"
+
+
+def test_a_text_that_was_given_as_empty_is_another_one_than_the_captions(upscale, photo):
+    sidecar(photo, high="a red barn", low="noisy")
+    upscale()
+    made, _ = upscale("--prompt", "")
+    assert made.code == 2
+    assert 'high was "a red barn" and is ""' in made.err
+
+
 @pytest.mark.parametrize("captions", ["auto", "measured", "sidecar"])
 def test_a_persons_words_win(upscale, photo, captions):
     sidecar(photo, high="a red barn", low="noisy")

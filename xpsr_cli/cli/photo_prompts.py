@@ -14,6 +14,7 @@ from xpsr_cli.captioning.choosing import AUTO, MEASURED, CaptionerChoice
 from xpsr_cli.captioning.mllm_files import DEFAULT_MLLM
 from xpsr_cli.captioning.photo_captions import PhotoCaptions
 from xpsr_cli.captioning.regions import region_boxes
+from xpsr_cli.captioning.sidecars import PERSON
 from xpsr_cli.errors import UsageError
 from xpsr_cli.progress import Progress
 from xpsr_cli.settings import CaptionScope, CaptionSource, RegionPrompt, SamplingPreset, UpscaleSettings
@@ -66,8 +67,13 @@ class CaptionedPrompts:
     low_prompt: str | None = None
 
     def deciding(self, photo: Path) -> dict[str, Any]:
-        """The caption, or who will write it."""
-        return self.captions.deciding(photo)
+        """The caption, or who will write it, under what was given: a text that was given as empty counts, too."""
+        values = self.captions.deciding(photo)
+        if self.prompt is not None:
+            values |= {"high": self.prompt, "regions": []}
+        if self.low_prompt is not None:
+            values |= {"low": self.low_prompt}
+        return values
 
     def prepare(self, photos: list[Path], progress: Progress) -> None:
         """See :class:`Prompts`. What is only measured can wait until the photo's turn."""
@@ -75,19 +81,25 @@ class CaptionedPrompts:
             self.captions.prepare(photos, progress)
 
     def of(self, photo: Path, settings: UpscaleSettings) -> tuple[UpscaleSettings, Caption]:
-        """See :class:`Prompts`."""
+        """See :class:`Prompts`. The caption is the one that was used: with what was given in place of its texts."""
         caption = self.captions.of(photo)
+        caption = replace(caption, captioner=self._writers(caption))
+        if self.prompt is not None:
+            caption = replace(caption, high=self.prompt, regions=())
+        if self.low_prompt is not None:
+            caption = replace(caption, low=self.low_prompt)
         regions = tuple(
             RegionPrompt(region.box.left, region.box.top, region.box.width, region.box.height, region.high)
             for region in caption.regions
         )
-        told = replace(
-            settings,
-            prompt=caption.high if self.prompt is None else self.prompt,
-            low_prompt=caption.low if self.low_prompt is None else self.low_prompt,
-            region_prompts=regions if self.prompt is None else (),
-        )
-        return told, caption
+        return replace(settings, prompt=caption.high, low_prompt=caption.low, region_prompts=regions), caption
+
+    def _writers(self, caption: Caption) -> str:
+        """Who wrote the texts that are used: the person at the command line, who described the photo, or both."""
+        if not (self.prompt or self.low_prompt):
+            return caption.captioner
+        taken = (self.prompt is None and caption.high) or (self.low_prompt is None and caption.low)
+        return f"{PERSON} and {caption.captioner}" if taken and caption.captioner != PERSON else PERSON
 
 
 def choose_prompts(
