@@ -64,6 +64,14 @@ def test_a_name_that_is_no_text_is_told_all_the_same(monkeypatch):
     assert words == r"caf\udce9.png: gr\xfcn"
 
 
+def test_json_is_unicode_even_where_stdout_takes_any_bytes(monkeypatch):
+    stream = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape"))
+    name = os.fsdecode(b"caf\xe9.png")
+    Console(as_json=True).result({"input": name})
+    assert json.loads(stream.getvalue().decode()) == {"input": name}
+
+
 def test_what_a_logger_reports_goes_to_stderr(capsys):
     log = logging.getLogger("xpsr_cli.test")
     for console, warnings_only, expected in (
