@@ -95,8 +95,8 @@ def load_components(
         weights_file(text, TEXT_WEIGHTS),
     )
     networks = {
-        "text_encoder": _pretrained(CLIPTextModel, text),
-        "vae": _pretrained(_autoencoder_class(vae), vae, low_cpu_mem_usage=False),
+        "text_encoder": load_pretrained(CLIPTextModel, text),
+        "vae": load_pretrained(_autoencoder_class(vae), vae, low_cpu_mem_usage=False),
         "unet": load_unet(folder / "unet"),
         "controlnet": load_controlnet(folder / "controlnet"),
     }
@@ -104,7 +104,7 @@ def load_components(
         network.eval().requires_grad_(False)
         torch.nn.Module.to(network, device=device, dtype=dtype)  # diffusers' own warns at every cast
     return Components(
-        tokenizer=_tokenizer(tokenizer, networks["text_encoder"]),
+        tokenizer=load_tokenizer(tokenizer, networks["text_encoder"]),
         scheduler_config=read_json(scheduler / SCHEDULER),
         preset=preset,
         name=str(card.get("name", folder.resolve().name)),
@@ -155,7 +155,7 @@ def _autoencoder_class(folder: Path) -> type[AutoencoderKL] | type[ResidualAutoe
     return AUTOENCODERS[name]
 
 
-def _pretrained(cls: Any, folder: Path, **options: Any) -> Any:
+def load_pretrained(cls: Any, folder: Path, **options: Any) -> Any:
     """A diffusers or transformers network from its folder, strictly, in fp32."""
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
@@ -180,7 +180,7 @@ def _no_progress_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _tokenizer(folder: Path, text_encoder: CLIPTextModel) -> CLIPTokenizer:
+def load_tokenizer(folder: Path, text_encoder: CLIPTextModel) -> CLIPTokenizer:
     """The tokenizer of a folder; without its files transformers would make an empty one and say nothing."""
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
