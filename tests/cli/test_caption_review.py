@@ -1,6 +1,7 @@
 """``xpsr caption --review``: what a person accepts or changes is theirs, at once, however the review ends."""
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -16,7 +17,7 @@ from small_captioners import BrightnessCaptioner, choice_of, grey_photo
 from xpsr_cli.captioning.captioning import Captioned, Origin, caption_photos
 from xpsr_cli.captioning.captions import Caption
 from xpsr_cli.captioning.regions import region_boxes
-from xpsr_cli.captioning.sidecars import read_sidecar
+from xpsr_cli.captioning.sidecars import read_sidecar, write_sidecar
 from xpsr_cli.captioning.store import CaptionStore
 from xpsr_cli.cli.caption_review import Reviewer, lines_of
 
@@ -106,6 +107,38 @@ def test_texts_of_regions_are_edited_too(photos):
     assert [region.high for region in read_sidecar(photos[0]).caption.regions] == ["left half", "right half"]
 
 
+def test_a_text_that_is_left_as_it_is_stays_as_it_is(photos):
+    write_sidecar(
+        photos[0], Caption("\u200fa \U0001f469\u200d\U0001f467 \u0645\u06cc\u200c\u062e", "dark", "person"), "0"
+    )
+    before = read_sidecar(photos[0]).caption
+
+    class Keeps(Person):
+        def __call__(self, prompt, text):
+            return super().__call__(prompt, text) or text
+
+    review(photos[:1], Keeps("e", "", "darker"), refresh=True)
+    after = read_sidecar(photos[0]).caption
+    assert (after.high, after.low) == (before.high, "darker")
+
+
+def test_keys_that_are_no_characters_leave_a_sidecar_that_can_be_read(photos):
+    review(photos[:1], Person("e", "caf\udce9", "dark"))
+    assert read_sidecar(photos[0]).caption.high == "caf?"
+
+
+def test_a_photo_whose_name_is_no_text_is_reviewed(tmp_path, monkeypatch):
+    try:
+        photo = grey_photo(tmp_path / os.fsdecode(b"caf\xe9\x1b[2J.png"), 10)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    stream = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(stream, encoding="utf-8"))
+    _, tally = review([photo], Person("a"))
+    assert tally == "1 accepted."
+    assert b"\x1b" not in stream.getvalue()
+
+
 def test_a_decision_that_cannot_be_written_is_the_photos_error(photos):
     (item,) = caption_photos(photos[:1], choice_of(BrightnessCaptioner()), CaptionStore())
     photos[0].with_name("0.caption.json").write_text("no caption")  # came while the person was thinking
@@ -121,6 +154,7 @@ def test_a_photo_that_failed_is_not_asked_about(photos):
 
 def test_commands_to_the_terminal_are_not_shown():
     assert lines_of(Caption("a \x1b[2Jbarn", "", "one")) == ["  high: a \ufffd[2Jbarn", "  low: -"]
+    assert lines_of(Caption("\U0001f469\u200d\U0001f467", "", "one"))[0] == "  high: \U0001f469\u200d\U0001f467"
 
 
 @pytest.mark.parametrize("flags", [["--json"], ["--quiet"], ["--export", "x.jsonl"], ["--text-pairs", "texts"]])

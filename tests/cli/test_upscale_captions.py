@@ -97,6 +97,14 @@ def test_a_text_that_was_given_as_empty_is_another_one_than_the_captions(upscale
     assert 'high was "a red barn" and is ""' in made.err
 
 
+def test_a_terminal_is_sent_no_commands_by_captions(upscale, xpsr, photo, tmp_path):
+    sidecar(photo, high="a \x1b[2Jbarn", low="noisy")
+    made, record = upscale()
+    assert record["settings"]["prompt"] == "a \x1b[2Jbarn"
+    assert "person: a \ufffd[2Jbarn; noisy" in made.err
+    assert "\x1b" not in made.err + xpsr("replay", tmp_path / "out.png").out
+
+
 @pytest.mark.parametrize("captions", ["auto", "measured", "sidecar"])
 def test_a_persons_words_win(upscale, photo, captions):
     sidecar(photo, high="a red barn", low="noisy")

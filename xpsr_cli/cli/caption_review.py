@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from xpsr_cli.cli.console import printable
 from xpsr_cli.errors import PhotoError, UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Reviewer:
         if item.origin is Origin.PERSON and not self._again:
             self._tally["decided before"] += 1
             return item
-        _say(f"\n[{self._seen}/{self._count}] {item.photo}, {_size(item)}, by {item.caption.captioner}")
+        place = f"[{self._seen}/{self._count}] {item.photo}, {_size(item)}, by {item.caption.captioner}"
+        _say(f"\n{printable(place)}")
         for line in lines_of(item.caption):
             _say(line)
         try:
@@ -98,14 +100,20 @@ class Reviewer:
             _say("Type a, e, s or q.")
 
     def _edited(self, caption: Caption) -> Caption:
-        from xpsr_cli.captioning.captions import one_line
-
-        high, low = (one_line(self._ask(f"{name}: ", printable(getattr(caption, name)))) for name in ("high", "low"))
+        high, low = self._changed("high", caption.high), self._changed("low", caption.low)
         regions = tuple(
-            replace(region, high=one_line(self._ask(f"{_place(region.box)}: ", printable(region.high))))
-            for region in caption.regions
+            replace(region, high=self._changed(_place(region.box), region.high)) for region in caption.regions
         )
         return replace(caption, high=high, low=low, regions=regions)
+
+    def _changed(self, name: str, text: str) -> str:
+        """A text as the person leaves it; what cannot be shown of it stays, too, if nothing was changed."""
+        from xpsr_cli.captioning.captions import one_line
+
+        answer = self._ask(f"{name}: ", printable(text))
+        if answer == printable(text):
+            return text
+        return one_line(answer.encode("utf-8", "replace").decode())  # keys of another encoding are no characters
 
     def _keep(self, item: Captioned, caption: Caption) -> Captioned:
         from xpsr_cli.captioning.captioning import Origin
@@ -125,11 +133,6 @@ def lines_of(caption: Caption) -> list[str]:
     texts = {"high": caption.high, "low": caption.low}
     texts |= {_place(region.box): region.high for region in caption.regions}
     return [f"  {name}: {printable(text) or '-'}" for name, text in texts.items()]
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal would take for a command."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _place(box: Box) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import ProgressColumn, TaskID
 
+_JOINERS = "\u200c\u200d"  # invisible: of Persian and Indian letters, and of emoji
+
 
 class Console:
     """The two streams of one command, under its ``--quiet`` and ``--json``."""
@@ -33,7 +35,9 @@ class Console:
     def result(self, record: Mapping[str, Any], line: str = "") -> None:
         """One result on stdout: ``record`` as a JSON object under ``--json``, else ``line`` unless ``--quiet``."""
         if self.as_json:
-            _write(json.dumps(record, ensure_ascii=False), otherwise=json.dumps(record))
+            words = json.dumps(record, ensure_ascii=False)
+            plain = json.dumps(record)
+            _write(words if _is_unicode(words) else plain, otherwise=plain)
         elif line and not self.quiet:
             _write(line, otherwise=line.encode("ascii", "backslashreplace").decode())
 
@@ -102,6 +106,15 @@ class BarProgress:
         self.advance(count)
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written in UTF-8: what stands for bytes that are no text cannot, whatever stdout lets pass."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _write(line: str, *, otherwise: str) -> None:
     """A line on stdout, ``otherwise`` where that cannot hold it: the name of a file may be no text."""
     try:
@@ -109,6 +122,11 @@ def _write(line: str, *, otherwise: str) -> None:
     except UnicodeEncodeError:
         sys.stdout.write(otherwise + "\n")
     sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would take for a command; what joins letters and emoji stays."""
+    return "".join(letter if letter.isprintable() or letter in _JOINERS else "\ufffd" for letter in text)
 
 
 def print_stderr(text: str) -> None:

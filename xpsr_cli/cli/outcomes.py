@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xpsr_cli.cli.console import Console
+from xpsr_cli.cli.console import Console, printable
 from xpsr_cli.errors import XpsrError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _told(caption: Caption) -> str:
     """A caption on one line."""
     texts = "; ".join(text for text in (caption.high, caption.low) if text)
     regions = f", and {len(caption.regions)} regions of their own" if caption.regions else ""
-    return f"{caption.captioner}: {texts}{regions}"
+    return printable(f"{caption.captioner}: {texts}{regions}")
 
 
 def in_words(seams: SeamReport) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from xpsr_cli import __version__
 from xpsr_cli.cli import upscale
-from xpsr_cli.cli.console import Console, quiet_third_parties
+from xpsr_cli.cli.console import Console, printable, quiet_third_parties
 from xpsr_cli.cli.options import DebugFlag, DeviceOption, JsonFlag, PrecisionOption, QuietFlag, complete_model
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.settings import Bits, Compression, OutputOptions, Precision, UpscaleSettings
@@ -116,10 +116,10 @@ def _lines(values: Mapping[str, Any], indent: str = "  ") -> Iterator[str]:
     for name, value in sorted(values.items(), key=lambda item: isinstance(item[1], Mapping)):
         if isinstance(value, Mapping):
             if any(under not in (None, "", []) for under in value.values()):
-                yield f"{indent}{name}"
+                yield printable(f"{indent}{name}")
                 yield from _lines(value, indent + "  ")
         elif value not in (None, "", []):
-            yield f"{indent}{name:{26 - len(indent)}} {' '.join(str(value).split())}".rstrip()
+            yield printable(f"{indent}{name:{26 - len(indent)}} {' '.join(str(value).split())}".rstrip())
 
 
 def settings_of(manifest: Mapping[str, Any], result: Path) -> tuple[UpscaleSettings, OutputOptions]:
