@@ -329,6 +329,8 @@ def test_a_file_that_is_no_parquet(tmp_path, content):
     [
         ("{", "is not JSON"),
         ("nonsense", "is not JSON"),
+        ('{"photo": "a.png", "high": "x", "likes": 1' + "0" * 5000 + "}", "a number of thousands of digits"),
+        ('{"photo": "a.png", "high": "x\x1b"}', "Invalid control character at column"),
         ('{"photo": "a.png", "high": "x"} {}', "is not JSON"),
         ("[" * 100000, "is not JSON"),
         ("[]", "it is no object"),

@@ -171,6 +171,9 @@ def test_a_photo_without_an_extension_has_one_too(tmp_path):
     assert read_sidecar(photo).caption == CAPTION
 
 
+REGION_AT = b'{"high": "a", "regions": [{"box": {"left": %s, "top": 0, "width": 8, "height": 8}, "high": "b"}]}'
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -184,6 +187,11 @@ def test_a_photo_without_an_extension_has_one_too(tmp_path):
         (b'{"high": "\\ud800"}', ("is not a caption", "half a character")),
         (b'{"high": "\xff"}', ("is not in UTF-8",)),
         (b"[" * 100_000, ("is not a caption", "line 1")),
+        (b'{"high": "a\x1bb"}', ("is not JSON: Invalid control character in line 1",)),
+        (b'{"high": "a", "rating": 1' + b"0" * 5000 + b"}", ("is not a caption", "a number of thousands of digits")),
+        (REGION_AT % b"1e999", ("is not a caption", "is no region", "line 1")),
+        (REGION_AT % b"9876543210", ("is not a caption", "is no region", "line 1")),
+        (b'{"high": [%s"a"]}' % (b'"word", ' * 10_000), ("is not a caption", "…, in line 1")),
     ],
 )
 def test_what_is_no_caption_is_told_with_its_line_and_stays(photo, content, words):

@@ -154,7 +154,9 @@ def _json(path: Path, place: str, content: bytes) -> Any:
         why = "it is not UTF-8"
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if place else f"line {error.lineno}, column {error.colno}"
-        why = f"{error.msg} at {where}"
+        why = f"{error.msg.removesuffix(' at')} at {where}"
+    except ValueError:
+        why = "it holds a number of thousands of digits"
     raise UsageError(f"{', '.join(filter(None, (str(path), place)))} is not JSON: {why}.", _SHAPE)
 
 

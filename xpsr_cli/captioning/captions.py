@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Caption:
         return cls(**lines, regions=tuple(_region(region) for region in regions))
 
 
+_NO_SIDE = 2**31  # pixels: no photo is as wide
 _TEXTS = {"high": "", "low": "", "captioner": "person"}
 
 
@@ -81,9 +82,10 @@ def _region(values: Any) -> RegionText:
             Box(**{name: int(values["box"][name]) for name in ("left", "top", "width", "height")}),
             values["high"],
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError(f"{values!r} is no region: it has a box of left, top, width and height, and high") from None
-    if not isinstance(high, str) or min(box.left, box.top) < 0 or min(box.width, box.height) < 1:
+    inside = min(box.left, box.top) >= 0 and min(box.width, box.height) >= 1 and max(astuple(box)) < _NO_SIDE
+    if not isinstance(high, str) or not inside:
         raise ValueError(f"{values!r} is no region with a box inside of the photo and a text")
     return RegionText(box, one_line(high))
 

@@ -133,7 +133,12 @@ def _parse(path: Path, text: str) -> Mapping[str, Any]:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise PhotoError(f"{path} is not JSON: {error.msg} in line {error.lineno}.", _HOW_TO_MEND) from error
+        why = error.msg.removesuffix(" at")
+        raise PhotoError(f"{path} is not JSON: {why} in line {error.lineno}.", _HOW_TO_MEND) from error
+    except ValueError as error:
+        raise PhotoError(
+            f"{path} is not a caption: it holds a number of thousands of digits.", _HOW_TO_MEND
+        ) from error
     except RecursionError as error:
         raise PhotoError(f"{path} is not a caption: it is nested too deeply in line 1.", _HOW_TO_MEND) from error
     if not isinstance(values, dict) or not {"high", "low"} & values.keys():
@@ -148,8 +153,9 @@ def _sidecar(path: Path, text: str, values: Mapping[str, Any]) -> Sidecar:
     except UnicodeEncodeError as error:
         raise PhotoError(f"{path} is not a caption: there is half a character in it.", _HOW_TO_MEND) from error
     except ValueError as error:
-        line = _line_of(text, str(error))
-        raise PhotoError(f"{path} is not a caption: {error}, in line {line}.", _HOW_TO_MEND) from error
+        why, line = str(error), _line_of(text, str(error))
+        why = why if len(why) <= 200 else f"{why[:199]}…"
+        raise PhotoError(f"{path} is not a caption: {why}, in line {line}.", _HOW_TO_MEND) from error
     photo_sha256, key = (v if isinstance(v := values.get(name), str) else None for name in ("photo_sha256", "key"))
     if values.get("written") != _digest(caption):
         return Sidecar(path, replace(caption, captioner=PERSON), True, photo_sha256)
