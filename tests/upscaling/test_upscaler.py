@@ -312,6 +312,12 @@ def test_a_region_prompt_changes_its_own_windows_only(upscaler):
     assert changed[-128:].min() > 0
 
 
+def test_a_prompt_of_a_place_that_the_photo_does_not_have_is_refused(upscaler):
+    photo, elsewhere = noise_photo(50, 150), RegionPrompt(100, 0, 75, 50, "a house")
+    with pytest.raises(PhotoError, match="75 x 50 pixels at 100, 0, and the photo is 150 x 50 pixels"):
+        upscaler.upscale(photo, replace(SIX_WINDOWS, region_prompts=(elsewhere,)))
+
+
 def test_a_long_prompt_counts_to_its_last_word(upscaler):
     long = "house " * 200
 

@@ -69,6 +69,7 @@ class Upscaler:
             raise PhotoError(
                 f"{info.name} is {info.width} x {info.height} pixels.", f"Each side takes {MIN_SIDE_PX} at least."
             )
+        _check_regions(info, settings)
         preset, cell = settings.resolve(self.components.preset), self.codec.factor  # pixels
         size = output_size(info.width, info.height, settings.scale)
         width, height = (side // cell for side in canvas_size(size, preset.sizing))
@@ -213,6 +214,17 @@ class Upscaler:
             raise UsageError(
                 f"A zero latent means nothing to {self.components.name}: its latents are not residuals.",
                 "Use it with a model such as xpsr-mini.",
+            )
+
+
+def _check_regions(info: PhotoInfo, settings: UpscaleSettings) -> None:
+    """:class:`PhotoError` for a prompt of a place that the photo does not have: its caption may be another photo's."""
+    for region in settings.region_prompts:
+        if region.left + region.width > info.width or region.top + region.height > info.height:
+            place = f"{region.width} x {region.height} pixels at {region.left}, {region.top}"
+            raise PhotoError(
+                f"The caption of {info.name} speaks of {place}, and the photo is {info.width} x {info.height} pixels.",
+                "Correct its regions, or describe the photo anew.",
             )
 
 
