@@ -40,6 +40,12 @@ def test_a_region_lies_in_the_photo(box):
         RegionPrompt(*box, "a dog")
 
 
+@pytest.mark.parametrize("name", ["prompt", "low_prompt", "negative_prompt"])
+def test_bytes_that_are_no_text_are_no_prompt(name):
+    with pytest.raises(UsageError, match=rf"{name.replace('_', '-')} is 'caf\\udce9', which is no text"):
+        UpscaleSettings(**{name: "caf\udce9"})
+
+
 def test_long_prompts_are_encoded_in_pieces_unless_the_preset_is_asked_for():
     published = SamplingPreset()
     assert published.long_prompts is LongPrompts.TRUNCATE

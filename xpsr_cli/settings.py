@@ -228,6 +228,8 @@ class UpscaleSettings:
                 object.__setattr__(self, name, _choice(name, value, kind))
         regions = (RegionPrompt(**r) if isinstance(r, dict) else r for r in self.region_prompts)
         object.__setattr__(self, "region_prompts", tuple(regions))  # JSON values are as good as objects
+        for name in ("prompt", "low_prompt", "negative_prompt"):
+            _require_text(name, getattr(self, name) or "")
         _require("scale", self.scale, MIN_SCALE, MAX_SCALE)
         _require("steps", self.steps, 1, 1000)
         _require("guidance_scale", self.guidance_scale, 0.0, 50.0)
@@ -261,6 +263,12 @@ def _choice(name: str, value: str, kind: type[Enum]) -> Enum:
     except ValueError:
         words = ", ".join(str(member.value) for member in kind)
         raise UsageError(f"{name.replace('_', '-')} is {value!r}, allowed is {words}.") from None
+
+
+def _require_text(name: str, text: str) -> None:
+    """Raise :class:`UsageError` for bytes of the command line that are no UTF-8: they come as halves of characters."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError(f"{name.replace('_', '-')} is {text!r}, which is no text in UTF-8.", "Type it anew.")
 
 
 def _require(name: str, value: float | None, low: float, high: float) -> None:
