@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from chat_server import ChatServer
 from PIL import Image
 from tiny_llava import build_tiny_llava
 
@@ -157,7 +158,9 @@ def test_captions_come_from_a_file(upscale, photo, tmp_path):
     ("arguments", "words"),
     [
         (["--captions", "nobody"], "'nobody', which is no file"),
+        (["--captions", "nobody", "--prompt", "a barn", "--low-prompt", "noisy"], "'nobody', which is no file"),
         (["--captions", "mllm"], "no multimodal model is installed"),
+        (["--captions", "mllm", "--captioner", "measured"], "captions is mllm, but the captioner is measured"),
         (["--captions", "measured", "--captioner", "llava-1.5-7b"], "the captioner is llava-1.5-7b"),
         (["--captions", "measured", "--quantize", "4bit"], "quantize is 4bit"),
         (["--caption-scope", "region"], "caption-scope is region"),
@@ -204,3 +207,22 @@ def test_regions_have_prompts_of_their_own_and_come_again(upscale, llava, xpsr, 
     assert again.code == 0, again.err
     first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("out.png", "again.png"))
     assert np.array_equal(first, second)
+
+
+def test_a_sidecar_without_regions_does_not_do_where_regions_are_wanted(upscale, llava, xpsr, photo):
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (100, 420, 3), dtype=np.uint8)).save(photo)
+    assert xpsr("caption", photo, "--model", llava, "--sidecars").code == 0
+    small = ("--tile-size", 128, "--tile-overlap", 32, "--caption-scope", "region")
+    _, record = upscale("--captioner", llava, *small)
+    assert len(record["settings"]["region_prompts"]) == 2
+    _, record = upscale("--captioner", llava, *small, "--prompt", "a barn", name="barn.png")
+    assert (record["settings"]["prompt"], record["settings"]["region_prompts"]) == ("a barn", [])
+
+
+def test_no_regions_are_asked_about_where_a_prompt_holds_everywhere(upscale, photo):
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (100, 420, 3), dtype=np.uint8)).save(photo)
+    with ChatServer() as server:
+        small = ("--tile-size", 128, "--tile-overlap", 32, "--caption-scope", "region")
+        made, _ = upscale("--endpoint", server.url, *small, "--prompt", "a barn")
+        assert made.code == 0, made.err
+        assert len(server.questions) == 2

@@ -19,6 +19,7 @@ from xpsr_cli.captioning.store import CaptionStore
 from xpsr_cli.errors import PhotoError, XpsrError
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.photos.photo import PhotoInfo
+from xpsr_cli.photos.source import open_photo
 from xpsr_cli.progress import Progress
 from xpsr_cli.settings import CaptionSource
 
@@ -29,8 +30,8 @@ class PhotoCaptions:
     """The captions of the photos of one run.
 
     Args:
-        source: where they come from, as ``--captions`` says it; ``AUTO`` takes any sidecar that is true of its photo,
-            else the captioner.
+        source: where they come from, as ``--captions`` says it; ``AUTO`` takes any sidecar that is true of its photo
+            and has the regions that are wanted, else the captioner.
         choice: the captioner; ``None`` where the source needs none.
         file: captions that were written down before; they are then the only source.
         boxes: the parts of a photo that get a high-level text of their own.
@@ -117,6 +118,10 @@ class PhotoCaptions:
         return None
 
     def _takes_machines(self, photo: Path, sidecar: Sidecar) -> bool:
-        """Whether a machine's sidecar is asked for, and true of the photo as it is now."""
-        wanted = self.source in (CaptionSource.AUTO, CaptionSource.SIDECAR)
-        return wanted and sidecar.photo_sha256 == hash_file(photo)
+        """Whether a machine's sidecar is asked for, true of the photo as it is now, and has regions if they are."""
+        if self.source not in (CaptionSource.AUTO, CaptionSource.SIDECAR) or sidecar.photo_sha256 != hash_file(photo):
+            return False
+        if self._boxes is None or sidecar.caption.regions:
+            return True
+        with open_photo(photo) as source:
+            return not self._boxes(source.info)

@@ -127,12 +127,12 @@ def choose_prompts(
     Raises:
         UsageError: no such source, a file that holds no captions, or regions of which nobody would say anything.
     """
+    is_word, path = captions in {source.value for source in CaptionSource}, Path(captions)
+    if not is_word and not path.exists():
+        raise UsageError(f"captions is {captions!r}, which is no file and none of {_WORDS}.")
     if prompt is not None and low_prompt is not None:
-        captions = CaptionSource.NONE.value  # nothing is left to be said
-    if captions not in {source.value for source in CaptionSource}:
-        path = Path(captions)
-        if not path.exists():
-            raise UsageError(f"captions is {captions!r}, which is no file and none of {_WORDS}.")
+        is_word, captions = True, CaptionSource.NONE.value  # nothing is left to be said
+    if not is_word:
         return CaptionedPrompts(PhotoCaptions(CaptionSource.SIDECAR, file=read_captions(path)), prompt, low_prompt)
 
     source = CaptionSource(captions)
@@ -144,7 +144,7 @@ def choose_prompts(
     if choice.note:
         note(choice.note)
     boxes = None
-    if scope is CaptionScope.REGION:
+    if scope is CaptionScope.REGION and prompt is None:  # a prompt holds everywhere
         if choice.key.name == MEASURED:
             raise UsageError(
                 "caption-scope is region, but measuring does not tell what is in a region.",
@@ -161,6 +161,8 @@ def _captioner_of(source: CaptionSource, captioner: str | None, preset: Sampling
         if captioner not in (None, AUTO, MEASURED):
             raise UsageError(f"captions is measured, but the captioner is {captioner}.", "Leave one of them out.")
         return MEASURED
+    if source is CaptionSource.MLLM and captioner == MEASURED:
+        raise UsageError("captions is mllm, but the captioner is measured.", "Leave one of them out.")
     if source is CaptionSource.AUTO and captioner is None and preset.captions is CaptionSource.MEASURED:
         return MEASURED
     return captioner or AUTO
