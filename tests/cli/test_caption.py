@@ -129,6 +129,13 @@ def test_text_pairs_are_written(xpsr, album, tmp_path):
     (album / "a.caption.json").write_text('{"high": "a slope", "low": "noisy"}')
     assert xpsr("caption", album, "--text-pairs", tmp_path / "texts").code == 0
     assert read_captions(tmp_path / "texts").of(album / "a.png", "") == Caption("a slope", "noisy", "person")
+    changed = tmp_path / "texts" / "lowlevel_prompt_q" / "b.txt"
+    changed.write_text("my own words")
+    outcome = xpsr("caption", album, "--text-pairs", tmp_path / "texts")
+    assert (outcome.code, changed.read_text()) == (2, "my own words")
+    assert "exists." in outcome.err
+    assert xpsr("caption", album, "--text-pairs", tmp_path / "texts", "--overwrite").code == 0
+    assert "nois" in changed.read_text()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ only.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,15 @@ def check_text_names(photos: Iterable[str]) -> None:
                 f"{other} and {photo} would share the text file {stem}.txt.",
                 "Rename one, or write their captions into a .jsonl or .parquet file.",
             )
+
+
+def check_no_texts(photos: Iterable[str], folder: Path) -> None:
+    """:class:`UsageError` for a text file in ``folder`` that a person may have changed and that would be replaced."""
+    for photo in photos:
+        for name in (HIGH_FOLDER, LOW_FOLDER):
+            path = folder / name / f"{Path(photo).stem}.txt"
+            if os.path.lexists(path):
+                raise UsageError(f"{path} exists.", "Add --overwrite, or name another folder.")
 
 
 def _make_folder(folder: Path) -> None:

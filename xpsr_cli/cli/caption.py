@@ -61,7 +61,7 @@ def caption(
     export: Annotated[
         Path | None, typer.Option(help="Write all captions into one file, .jsonl or .parquet.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of captions that exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of captions that exist.")] = False,
     text_pairs: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write two .txt files per photo, as researchers do.", show_default=False),
@@ -88,7 +88,7 @@ def caption(
     photos = find_photos(inputs, recursive)
     photos = photos if part is None else part.of(photos)
     if text_pairs is not None:
-        _check_text_pairs(photos)
+        _check_text_pairs(photos, text_pairs, overwrite)
 
     if not debug:
         quiet_third_parties()
@@ -134,10 +134,13 @@ def _boxes(scope: CaptionScope, region_size: int | None) -> Boxes | None:
     return partial(region_boxes, side_px=side_px)
 
 
-def _check_text_pairs(photos: Sequence[Path]) -> None:
-    from xpsr_cli.captioning.caption_files import check_text_names
+def _check_text_pairs(photos: Sequence[Path], folder: Path, overwrite: bool) -> None:
+    from xpsr_cli.captioning.caption_files import check_no_texts, check_text_names
 
-    check_text_names([str(photo) for photo in photos])
+    names = [str(photo) for photo in photos]
+    check_text_names(names)
+    if not overwrite:
+        check_no_texts(names, folder)
 
 
 def _check_export(path: Path, overwrite: bool) -> None:
