@@ -1,16 +1,79 @@
 """Recipes: the shipped one loads, and every mistake is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from xpsr_cli.errors import UsageError
-from xpsr_cli.training.recipe import RECIPES, load_recipe
+from xpsr_cli.training.recipe import (
+    CHOICES,
+    RANGES,
+    RECIPES,
+    ExistingModelRecipe,
+    MiniModelRecipe,
+    Recipe,
+    StableDiffusionRecipe,
+    load_recipe,
+)
+
+SHIPPED = ("finetune", "xpsr-mini", "xpsr-mini-smoke", "xpsr-sd15", "xpsr-sd21")
 
 
-def test_shipped_recipes_load() -> None:
-    for file in RECIPES.glob("*.toml"):
-        assert load_recipe(file.stem).name == file.stem
+def test_these_recipes_ship_and_load() -> None:
+    assert tuple(sorted(file.stem for file in RECIPES.glob("*.toml"))) == SHIPPED
+    for name in SHIPPED:
+        assert load_recipe(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("xpsr-mini", MiniModelRecipe),
+        ("xpsr-mini-smoke", MiniModelRecipe),
+        ("xpsr-sd15", StableDiffusionRecipe),
+        ("xpsr-sd21", StableDiffusionRecipe),
+        ("finetune", ExistingModelRecipe),
+    ],
+)
+def test_the_kind_of_model_is_told_by_its_keys(name: str, kind: type) -> None:
+    assert type(load_recipe(name).model) is kind
+
+
+def test_the_paper_s_recipe_has_the_paper_s_numbers() -> None:
+    recipe = load_recipe("xpsr-sd15")
+    data, loss, optimizer = recipe.data, recipe.loss, recipe.optimizer
+    assert (data.crop_px, data.degradations, data.sharpen_target, data.clean_condition) == (
+        512,
+        {"xpsr": 1},
+        True,
+        0.1,
+    )
+    assert 8 * data.batch_size * optimizer.accumulation == 32
+    assert (loss.prediction, loss.degradation_pixel_weight, loss.degradation_latent_weight) == ("epsilon", 0.05, 0.05)
+    assert (loss.pixel_weight, loss.latent_weight, loss.last_timestep_probability) == (0, 1, 0)
+    assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == ("adamw", 5e-5, 1e-2)
+    assert (optimizer.max_grad_norm, optimizer.schedule, optimizer.warmup_steps) == (1, "constant", 500)
+
+
+def test_the_other_base_differs_where_it_must_and_nowhere_else() -> None:
+    paper, other = load_recipe("xpsr-sd15"), load_recipe("xpsr-sd21")
+    assert (other.data, other.output, other.seed) == (paper.data, paper.output, paper.seed)
+    assert replace(other.loss, prediction="epsilon") == paper.loss
+    assert replace(other.optimizer, mixed_precision="fp16") == paper.optimizer
+
+
+def test_what_is_said_of_keys_is_of_keys_that_exist() -> None:
+    def known(key: str) -> bool:
+        value: object = recipes[key.startswith("model.")]
+        for part in key.split("."):
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+
+    recipes: tuple[Recipe, Recipe] = (load_recipe("xpsr-mini"), load_recipe("xpsr-sd15"))
+    assert [key for key in (*CHOICES, *RANGES) if not known(key)] == []
 
 
 def test_overrides_win_and_keep_their_type() -> None:
@@ -36,12 +99,31 @@ def test_overrides_win_and_keep_their_type() -> None:
         ("data.degradations={light = 0.5}", "add up to 1"),
         ("data.degradations=light", "data.degradations"),
         ("model.fusion=parallel", "model.fusion"),
+        ("data.batch_size=0", "1 to 4096"),
+        ("data.high_dropout=1.5", "0 to 1"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate"),
+        ("optimizer.steps=0", "optimizer.steps"),
+        ("optimizer.max_grad_norm=0", "optimizer.max_grad_norm"),
+        ("data.crop_px=100", "multiple of 8"),
+        ("seed=-1", "seed"),
+        ("data.crop_px=8", "16 to 4096"),
     ],
 )
 def test_a_wrong_override_is_named(override: str, named: str) -> None:
     with pytest.raises(UsageError) as raised:
         load_recipe("xpsr-mini", [override])
     assert named in f"{raised.value.message} {raised.value.hint}"
+
+
+def test_stage_one_belongs_to_small_models_of_their_own(tmp_path: Path) -> None:
+    mini = (RECIPES / "xpsr-mini.toml").read_text(encoding="utf-8")
+    without = mini[: mini.index("[autoencoder]")] + mini[mini.index("[loss]") :]
+    (tmp_path / "without.toml").write_text(without, encoding="utf-8")
+    with pytest.raises(UsageError, match="no \\[autoencoder\\]"):
+        load_recipe(str(tmp_path / "without.toml"))
+    stage_one = ["autoencoder.fit_crops=1", "autoencoder.steps=1", "autoencoder.learning_rate=1"]
+    with pytest.raises(UsageError, match="an \\[autoencoder\\]"):
+        load_recipe("finetune", stage_one)
 
 
 def test_a_missing_recipe_lists_those_that_ship() -> None:

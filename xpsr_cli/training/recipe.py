@@ -137,6 +137,42 @@ CHOICES = {
 }
 """The words that a key takes."""
 
+_MANY = 10**9
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**63 - 1),
+    "data.crop_px": (16, 4096),
+    "data.batch_size": (1, 4096),
+    "data.held_out_photos": (0, _MANY),
+    "data.clean_condition": (0, 1),
+    "data.high_dropout": (0, 1),
+    "data.low_dropout": (0, 1),
+    "data.negative_probability": (0, 1),
+    "data.negative_blur_px": (0.1, 10),
+    "autoencoder.fit_crops": (1, _MANY),
+    "autoencoder.steps": (1, _MANY),
+    "autoencoder.learning_rate": (0, 1),
+    "loss.last_timestep_probability": (0, 1),
+    "loss.latent_weight": (0, 1),
+    "loss.pixel_weight": (0, _MANY),
+    "loss.degradation_pixel_weight": (0, _MANY),
+    "loss.degradation_latent_weight": (0, _MANY),
+    "optimizer.steps": (1, _MANY),
+    "optimizer.learning_rate": (0, 1),
+    "optimizer.warmup_steps": (0, _MANY),
+    "optimizer.weight_decay": (0, 1),
+    "optimizer.max_grad_norm": (1e-6, _MANY),
+    "optimizer.accumulation": (1, 4096),
+    "optimizer.ema_decay": (0, 0.999999),
+    "output.log_steps": (0, _MANY),
+    "output.validate_steps": (0, _MANY),
+    "output.save_steps": (0, _MANY),
+    "output.save_minutes": (0, _MANY),
+    "output.keep": (1, _MANY),
+}
+"""The lowest and highest number that a key takes."""
+CROP_MULTIPLE_PX = 8
+"""Crops are whole latent cells, of the largest there are."""
+
 
 def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe by the name of a shipped one or by file, with ``section.key=value`` strings put over it.
@@ -156,7 +192,9 @@ def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe
         raise UsageError(f"Recipe {path} is not valid TOML: {error}.") from error
     for override in overrides or []:
         _set(values, override)
-    return _build(Recipe, values, "")
+    recipe = _build(Recipe, values, "")
+    _check(recipe)
+    return recipe
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -198,7 +236,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return _build(kind, value, where + ".")  # type: ignore[arg-type]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     if kind in (list[int], list[str]):
         (item_kind,) = get_args(kind)
         if isinstance(value, list) and all(type(item) is item_kind for item in value):
@@ -210,7 +248,23 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         raise UsageError(f"Recipe key {where!r} is {value!r}, it must be of type {kind.__name__}.")
     if value not in CHOICES.get(where, (value,)):
         raise UsageError(f"Recipe key {where!r} is {value!r}.", f"Allowed: {', '.join(CHOICES[where])}.")
+    if where in RANGES and not RANGES[where][0] <= value <= RANGES[where][1]:  # which NaN is not, either
+        low, high = RANGES[where]
+        raise UsageError(f"Recipe key {where!r} is {value!r}.", f"Allowed: {low:.12g} to {high:.12g}.")
     return value
+
+
+def _check(recipe: Recipe) -> None:
+    """What no key shows on its own."""
+    crop_px = recipe.data.crop_px
+    if crop_px % CROP_MULTIPLE_PX:
+        raise UsageError(f"Recipe key 'data.crop_px' is {crop_px}.", f"Give a multiple of {CROP_MULTIPLE_PX}.")
+    has_stage_one, wants_it = recipe.autoencoder is not None, isinstance(recipe.model, MiniModelRecipe)
+    if has_stage_one != wants_it:
+        raise UsageError(
+            f"Recipe {recipe.name!r} has {'an' if has_stage_one else 'no'} [autoencoder] section.",
+            "A small model of its own needs one, others have none.",
+        )
 
 
 def _closest(kinds: list[Any], value: Any) -> Any:

@@ -1,0 +1,101 @@
+"""A contact sheet of training pairs: small photo | large photo, the words under each pair as they are trained on."""
+
+# shapes: pictures are (H, W, 3) uint8
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from xpsr_cli.errors import PhotoError
+from xpsr_cli.photos.whole_file import whole_or_absent
+
+LINE_PX = 14
+GAP_PX = 6
+SHEET_PX = 1600  # wide, about
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of one size side by side, and what is said of them."""
+
+    pictures: Sequence[np.ndarray]
+    words: Sequence[str]
+
+
+def draw_sheet(rows: Sequence[Row], *, titles: Sequence[str] = (), columns: int = 1) -> Image.Image:
+    """``rows`` on white, ``columns`` of them beside each other; ``titles`` stand over the pictures of the first."""
+    blocks = [_block(row) for row in rows]
+    columns = min(columns, len(blocks))
+    width = max(block.width for block in blocks) + GAP_PX
+    head = LINE_PX + GAP_PX if titles else 0
+    bands = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
+    heights = [max(block.height for block in band) + GAP_PX for band in bands]
+    page = Image.new("RGB", (columns * width + GAP_PX, head + sum(heights) + GAP_PX), "white")
+    draw = ImageDraw.Draw(page)
+    for column in range(columns):
+        for index, title in enumerate(titles):
+            across = rows[0].pictures[0].shape[1] + GAP_PX
+            draw.text((GAP_PX + column * width + index * across, GAP_PX), title, fill="black", font=_font())
+    top = head + GAP_PX
+    for band, height in zip(bands, heights, strict=True):
+        for column, block in enumerate(band):
+            page.paste(block, (GAP_PX + column * width, top))
+        top += height
+    return page
+
+
+def draw_pairs(pairs: Sequence[dict[str, Tensor | str]]) -> Image.Image:
+    """Items of :class:`~xpsr_cli.training.dataset.TrainingPairs` as a contact sheet."""
+    rows = [
+        Row(
+            [to_u8(item["enlarged_pm1"]), to_u8(item["target_pm1"])],  # type: ignore[arg-type]
+            [f"content: {item['high'] or '-'}", f"quality: {item['low'] or '-'}"],
+        )
+        for item in pairs
+    ]
+    side = rows[0].pictures[0].shape[1]
+    return draw_sheet(rows, titles=("small, enlarged", "large"), columns=max(1, SHEET_PX // (2 * side)))
+
+
+def to_u8(photo_pm1: Tensor) -> np.ndarray:
+    """(3, H, W) in [-1, 1] as a picture."""
+    return ((photo_pm1.permute(1, 2, 0).numpy() + 1) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture, its folder too, whole or not at all; :class:`PhotoError` where that cannot be."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise PhotoError(f"{path} has no ending of a picture.", "Call it something.png.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PhotoError(f"{path} cannot be written: {error.strerror}.", "Name another place.") from error
+    with whole_or_absent(path) as file:
+        picture.save(file, format=kind)
+
+
+def _block(row: Row) -> Image.Image:
+    height, width = row.pictures[0].shape[:2]
+    wide = len(row.pictures) * (width + GAP_PX) - GAP_PX
+    font = _font()
+    letters = max(16, int(wide / font.getlength("n")))
+    lines = [line for words in row.words for line in textwrap.wrap(words, letters) or [""]]
+    block = Image.new("RGB", (wide, height + LINE_PX * len(lines) + GAP_PX), "white")
+    for index, picture in enumerate(row.pictures):
+        block.paste(Image.fromarray(picture), (index * (width + GAP_PX), 0))
+    draw = ImageDraw.Draw(block)
+    for index, line in enumerate(lines):
+        draw.text((0, height + 2 + LINE_PX * index), line, fill="black", font=font)
+    return block
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(11)
