@@ -69,10 +69,11 @@ class CaptionedPrompts:
     def deciding(self, photo: Path) -> dict[str, Any]:
         """The caption, or who will write it, under what was given: a text that was given as empty counts, too."""
         values = self.captions.deciding(photo)
-        if self.prompt is not None:
-            values |= {"high": self.prompt, "regions": []}
-        if self.low_prompt is not None:
-            values |= {"low": self.low_prompt}
+        for name, text in (("high", self.prompt), ("low", self.low_prompt)):
+            if text is not None and (name in values or not text):  # the settings tell of others
+                values[name] = text
+        if self.prompt is not None and "regions" in values:
+            values["regions"] = []
         return values
 
     def prepare(self, photos: list[Path], progress: Progress) -> None:
