@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_llava import build_tiny_llava
 
 from xpsr_cli.captioning import mllm
+from xpsr_cli.cli import one_photo
 
 FAST = ("--scale", 2, "--steps", 1)
 
@@ -226,3 +227,24 @@ def test_no_regions_are_asked_about_where_a_prompt_holds_everywhere(upscale, pho
         made, _ = upscale("--endpoint", server.url, *small, "--prompt", "a barn")
         assert made.code == 0, made.err
         assert len(server.questions) == 2
+
+
+def test_half_done_work_is_taken_up_with_the_very_same_prompts_only(upscale, tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    (tmp_path / "out").mkdir()
+    slow = ("--steps", 3, "--in-memory", 0)
+    with ChatServer(answer=lambda asked: "a photo") as server:
+        asking = ("--endpoint", server.url, *slow)
+        with monkeypatch.context() as patch:
+            patch.setattr(one_photo, "write_bands", interrupt)  # the latents are done by then
+            assert upscale(*asking, name="out/killed.png")[0].code == 130
+        assert list((tmp_path / "out" / ".xpsr").glob("*.work"))
+        monkeypatch.setenv("XPSR_CACHE", str(tmp_path / "another cache"))
+        server.answer = lambda asked: "a house"
+        for name in ("killed", "calm"):
+            made, record = upscale(*asking, name=f"out/{name}.png")
+            assert (made.code, record["settings"]["prompt"]) == (0, "a house"), made.err
+    killed, calm = (np.asarray(Image.open(tmp_path / "out" / f"{name}.png")) for name in ("killed", "calm"))
+    assert np.array_equal(killed, calm)

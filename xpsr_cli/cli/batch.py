@@ -193,17 +193,17 @@ class Batch:
     def _do_one(self, label: str, item: Item, upscaler: Upscaler, journal: Journal, progress: RunProgress) -> None:
         files = self._files
         try:
-            with (
-                progress.photo(label) as photo_progress,
-                journal.claim(item.source, item.target, self._making(item.source), upscaler.identity) as claim,
-            ):
-                if claim.status.state is State.DONE:  # by another process, meanwhile
-                    outcomes.tell_done_before(self._console, item.source, item.target)
-                    return
-                if claim.status.state is not State.NEW and not files.overwrite:
-                    raise PhotoError(f"{item.target} {claim.status.words}.", "Add --overwrite or --skip-existing.")
+            with progress.photo(label) as photo_progress:
                 settings, caption = self._prompts.of(item.source, self._settings)
-                info, made = upscale_file(claim, upscaler, settings, caption, files.output, photo_progress)
+                told = {"prompts": [settings.prompt, settings.low_prompt, *map(asdict, settings.region_prompts)]}
+                making, identity = self._making(item.source), {**upscaler.identity, **told}
+                with journal.claim(item.source, item.target, making, identity) as claim:
+                    if claim.status.state is State.DONE:  # by another process, meanwhile
+                        outcomes.tell_done_before(self._console, item.source, item.target)
+                        return
+                    if claim.status.state is not State.NEW and not files.overwrite:
+                        raise PhotoError(f"{item.target} {claim.status.words}.", "Add --overwrite or --skip-existing.")
+                    info, made = upscale_file(claim, upscaler, settings, caption, files.output, photo_progress)
         except Exception as error:
             self._fail(item.source, item.target, error)
         else:
