@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from xpsr_cli.errors import PhotoError, UsageError, WeightsError
 from xpsr_cli.models.loading import load_components
-from xpsr_cli.training import checkpoint
 from xpsr_cli.training.dataset import TrainingPairs, read_photos, split_photos
 from xpsr_cli.training.recipe import Recipe, load_recipe
 from xpsr_cli.training.train import run
@@ -32,7 +30,8 @@ TINY = [
     "autoencoder.fit_crops=16",
     "autoencoder.steps=2",
     "optimizer.steps=4",
-    "output.save_minutes=0",
+    "output.save_steps=1",
+    "output.keep=1",
 ]
 
 
@@ -52,54 +51,6 @@ def recipe() -> Recipe:
     return load_recipe("xpsr-mini", TINY)
 
 
-def states(run_folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {file.stem: load_file(file) for file in (run_folder / "state").glob("*.safetensors")}
-
-
-def test_a_killed_run_goes_on_to_the_same_weights(
-    photos: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert run(recipe, photos, straight)
-
-    (killed / "tokenizer").parent.mkdir()
-    (straight / "tokenizer").rename(killed / "tokenizer")  # merges of equal count are ordered at random
-    saves = []
-    save = checkpoint.save_state
-
-    def save_and_die(folder: Path, *rest: object) -> None:
-        save(folder, *rest)  # type: ignore[arg-type]
-        saves.append(folder)
-        if len(saves) == 5:  # two of the autoencoder, its last once more, two of the diffusion
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save_state", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, photos, killed)
-    position = checkpoint.read_position(killed / "state")
-    assert position is not None
-    assert (position.stage, position.step) == ("diffusion", 2)
-    monkeypatch.setattr(checkpoint, "save_state", save)
-    assert run(recipe, photos, killed, resume=True)
-
-    expected, actual = states(straight), states(killed)
-    for name, tensors in expected.items():
-        for key, value in tensors.items():
-            assert torch.equal(value, actual[name][key]), f"{name} {key}"
-
-
-def test_a_save_killed_between_its_renames_is_recovered(tmp_path: Path) -> None:
-    place, new = tmp_path / "state", tmp_path / "state.part"
-    (tmp_path / "state.old").mkdir()
-    (tmp_path / "state.old" / "kept").touch()
-    checkpoint.recover_folder(place)
-    assert (place / "kept").exists()
-    new.mkdir()
-    checkpoint.replace_folder(new, place)
-    assert list(tmp_path.iterdir()) == [place]
-    assert not (place / "kept").exists()
-
-
 def test_the_model_that_comes_out_loads_and_can_be_started_from(photos: Path, recipe: Recipe, tmp_path: Path) -> None:
     assert run(recipe, photos, tmp_path / "first")
     components = load_components(tmp_path / "first" / "model")
@@ -117,7 +68,7 @@ def test_the_model_that_comes_out_loads_and_can_be_started_from(photos: Path, re
 
 
 def test_a_run_is_not_overwritten(photos: Path, recipe: Recipe, tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
+    (tmp_path / "checkpoints" / "step-000001").mkdir(parents=True)
     with pytest.raises(UsageError, match="already holds"):
         run(recipe, photos, tmp_path)
 

@@ -1,89 +1,176 @@
-"""What a training run leaves on disk: a model folder people can use, and the state to go on from.
+"""What a training run leaves on disk: model folders people can use, and the state to go on from.
 
-``OUTPUT/model/`` is the averaged (EMA) model in diffusers layout, half precision.
-``OUTPUT/state/`` holds the exact weights, optimizer, average, random state and position. Each is written beside its
-place and renamed, so that a kill leaves the previous one whole.
+``OUTPUT/checkpoints/step-000500/model/`` is the averaged (EMA) model as the run exports it; ``.../state/`` holds the
+exact trained weights, the average, the optimizer and the position, with SHA-256 sums. ``OUTPUT/model/`` is the newest
+model. Each folder is written beside its place, brought to the disk and renamed: a kill or a full disk leaves the
+previous ones whole. Learning rate, data and noise follow from the position: no schedule, no random state is kept.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from xpsr_cli.errors import WeightsError
-from xpsr_cli.training.objective import Networks
+from xpsr_cli.errors import UsageError, WeightsError
+from xpsr_cli.integrity import SUMS_NAME, hash_file, read_sums, record_sums
+from xpsr_cli.models.folders import check_shapes
+from xpsr_cli.training.networks import TrainedNetworks
+
+log = logging.getLogger(__name__)
+STAGES = ("autoencoder", "diffusion")
+"""The stages of a run, in their order; models that bring their autoencoder begin with the second."""
 
 
 @dataclass
 class Position:
     """How far a run has come."""
 
-    stage: str  # "autoencoder" or "diffusion"
-    step: int  # optimizer steps done in this stage
-    seconds: float  # spent training, over all sessions
+    stage: str
+    step: int = 0  # optimizer steps done in this stage
+    before: int = 0  # in the stages before it
+    seconds: float = 0.0  # spent training, over all sessions
+
+    @property
+    def done(self) -> int:
+        """Optimizer steps done since the run began."""
+        return self.before + self.step
 
 
-def save_state(
-    folder: Path,
-    networks: Networks,
-    optimizer: torch.optim.Optimizer,
-    ema: EMAModel,
-    generator: torch.Generator,
-    position: Position,
-) -> None:
-    """Write everything a later process needs to go on as if it had never stopped."""
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, module in networks.modules().items():
-        save_file(
-            {key: value.contiguous() for key, value in module.state_dict().items()}, temporary / f"{name}.safetensors"
-        )
-    torch.save(
-        {"optimizer": optimizer.state_dict(), "ema": ema.state_dict(), "generator": generator.get_state()},
-        temporary / "optimizer.pt",
-    )
-    (temporary / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
-    replace_folder(temporary, folder)
+@dataclass
+class RunState:
+    """Everything that changes while a stage is trained, apart from the position."""
+
+    networks: TrainedNetworks
+    optimizer: Any  # torch's, or accelerate's around it
+    average: EMAModel | None
+    scaler: Any  # of fp16, else None
 
 
-def read_position(folder: Path) -> Position | None:
-    """Where the run in ``folder`` stands, or None when it holds no state."""
-    file = folder / "position.json"
-    return Position(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+def checkpoints(output: Path) -> list[Path]:
+    """The checkpoints of a run, the furthest last."""
+    found = {
+        int(folder.name[5:]): folder for folder in (output / "checkpoints").glob("step-*") if folder.name[5:].isdigit()
+    }
+    return [found[step] for step in sorted(found)]
 
 
-def load_weights(folder: Path, networks: Networks) -> None:
-    """Load the exact weights of a state folder.
+def latest(output: Path) -> Path | None:
+    """The furthest checkpoint of a run, or None; whether it is damaged shows when it is read."""
+    return next(reversed(checkpoints(output)), None)
+
+
+def save_checkpoint(
+    output: Path, state: RunState, position: Position, export: Callable[[Path], None], keep: int
+) -> Path:
+    """Write a checkpoint, make its model the run's newest, and remove all but the last ``keep`` checkpoints.
 
     Raises:
-        WeightsError: a file is missing or of another architecture.
+        WeightsError: it could not be written, for example on a full disk; what was there before is untouched.
     """
-    for name, module in networks.modules().items():
+    place = output / "checkpoints" / f"step-{position.done:06d}"
+    with _written_beside(place) as temporary:
+        export(temporary / "model")
+        _write_state(temporary / "state", state, position)
+    publish(output, lambda folder: _link_tree(place / "model", folder))
+    for old in checkpoints(output)[: -max(keep, 1)]:
+        if old != place:
+            shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def publish(output: Path, export: Callable[[Path], None]) -> Path:
+    """Make what ``export`` writes the run's newest model, ``OUTPUT/model``; errors as :func:`save_checkpoint`."""
+    place = output / "model"
+    with _written_beside(place) as temporary:
+        export(temporary)
+    return place
+
+
+def find_whole(output: Path) -> Path | None:
+    """The furthest checkpoint that is whole, or None; damaged ones after it are named in the log."""
+    recover(output)
+    for folder in reversed(checkpoints(output)):
         try:
-            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
-        except (OSError, RuntimeError) as error:
-            raise WeightsError(
-                f"The training state {folder} does not fit the recipe: {name}: {str(error).splitlines()[0]}.",
-                "Resume with the recipe the run was started with, or choose another output folder.",
-            ) from error
+            check_whole(folder)
+        except WeightsError as error:
+            log.warning("%s The run goes on from an earlier one.", error.message)
+        else:
+            return folder
+    return None
 
 
-def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, ema: EMAModel, generator: torch.Generator) -> None:
-    """Load optimizer, average and random state; without that file (weights alone were kept) they start fresh."""
-    if not (folder / "optimizer.pt").is_file():
-        return
-    saved: dict[str, Any] = torch.load(folder / "optimizer.pt", weights_only=True)
-    optimizer.load_state_dict(saved["optimizer"])
-    ema.load_state_dict(saved["ema"])
-    generator.set_state(saved["generator"])
+def check_whole(folder: Path) -> None:
+    """Raise :class:`UsageError` for a folder that is no checkpoint, :class:`WeightsError` for a damaged one."""
+    if not (folder / "state").is_dir():
+        raise UsageError(
+            f"{folder} is not a checkpoint.", "Name a folder such as RUN/checkpoints/step-000500, or say latest."
+        )
+    sums = read_sums(folder / "state")
+    broken = [name for name, digest in sums.items() if not _has_digest(folder / "state" / name, digest)]
+    if broken or not sums:
+        name = broken[0] if broken else SUMS_NAME
+        raise WeightsError(
+            f"The checkpoint {folder} is damaged: {name} is not what was written.", "Go on from another one."
+        )
+
+
+def read_position(folder: Path) -> Position:
+    """Where a run stood at a checkpoint."""
+    return Position(**json.loads((folder / "state" / "position.json").read_text(encoding="utf-8")))
+
+
+def load_weights(folder: Path, networks: TrainedNetworks) -> None:
+    """Put the exact weights of a checkpoint into ``networks``; :class:`WeightsError` if it is of another shape."""
+    _copy(_load_fitting(folder / "state" / "weights.safetensors", networks.exact_state()), networks.exact_state())
+
+
+def load_average(folder: Path, networks: TrainedNetworks, average: EMAModel) -> None:
+    """Put the averaged weights of a checkpoint into ``average``; a run that kept none begins with the exact ones."""
+    path, own = (
+        folder / "state" / "average.safetensors",
+        dict(zip(networks.trained(), average.shadow_params, strict=True)),
+    )
+    if path.is_file():
+        _copy(_load_fitting(path, own), own)
+        average.optimization_step = _load_extras(folder)["average_steps"]
+    else:
+        _copy(dict(networks.trained()), own)
+
+
+def load_optimizer(folder: Path, state: RunState) -> None:
+    """Put the optimizer's moments of a checkpoint (and the loss scale of fp16) into ``state``."""
+    saved = _load_extras(folder)
+    try:
+        state.optimizer.load_state_dict(saved["optimizer"])
+    except (ValueError, KeyError) as error:
+        raise WeightsError(
+            f"The checkpoint {folder} has an optimizer of another kind: {error}.",
+            "Resume with the optimizer.name that the run was started with.",
+        ) from error
+    if state.scaler is not None and saved["scaler"]:
+        state.scaler.load_state_dict(saved["scaler"])
+
+
+def recover(output: Path) -> None:
+    """Undo renames that were killed half-way, and remove what killed saves left."""
+    for parent in (output, output / "checkpoints"):
+        for old in parent.glob("*.old"):
+            recover_folder(old.with_name(old.name.removesuffix(".old")))
+        for part in parent.glob("*.part"):
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def recover_folder(place: Path) -> None:
@@ -102,3 +189,101 @@ def replace_folder(new: Path, place: Path) -> None:
         place.rename(old)
     new.rename(place)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _written_beside(place: Path) -> Iterator[Path]:
+    """A folder that replaces ``place`` when the block is done, and of which nothing is left when it fails."""
+    temporary = place.with_name(place.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in [*temporary.rglob("*"), temporary]:
+            _sync(path)
+        replace_folder(temporary, place)
+        _sync(place.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise WeightsError(
+            f"{place} could not be saved: {reason.rstrip('.')}.",
+            "What was saved before is untouched: make room on the disk and go on with --resume latest.",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_state(folder: Path, state: RunState, position: Position) -> None:
+    folder.mkdir()
+    save_file(_contiguous(state.networks.exact_state()), folder / "weights.safetensors")
+    average_steps = 0
+    if state.average is not None:
+        average_steps = state.average.optimization_step
+        averaged = dict(zip(state.networks.trained(), state.average.shadow_params, strict=True))
+        save_file(_contiguous(averaged), folder / "average.safetensors")
+    extras = {
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict() if state.scaler is not None else {},
+        "average_steps": average_steps,
+    }
+    torch.save(extras, folder / "optimizer.pt")
+    (folder / "position.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
+    record_sums(folder)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _load_fitting(path: Path, own: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = load_file(path)
+    try:
+        check_shapes({n: tuple(t.shape) for n, t in own.items()}, {n: tuple(t.shape) for n, t in found.items()}, path)
+    except WeightsError as error:
+        raise WeightsError(
+            error.message.replace("its config.json", "the recipe"),
+            "Resume with the recipe that the run was started with, or choose another output folder.",
+        ) from None
+    return found
+
+
+def _load_extras(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(folder / "state" / "optimizer.pt", map_location="cpu", weights_only=True)
+    return loaded
+
+
+@torch.no_grad()
+def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    """In place: the layout in memory stays, and with it the order of every sum."""
+    for name, value in source.items():
+        target[name].copy_(value)
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    try:
+        return hash_file(path) == digest
+    except OSError:
+        return False
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """The same files under another name, without their bytes where the disk can link."""
+    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk, where the system lets it be opened for that."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,210 +1,310 @@
-"""The training loop of a small XPSR model: two stages, one explicit loop each, resumable at any save."""
+"""The training loop: one explicit loop for every model, on one process or many, that can be killed at any step."""
 
 from __future__ import annotations
 
-import json
-import logging
 import math
+import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from diffusers.training_utils import EMAModel
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
+from xpsr_cli.device import memory_errors
 from xpsr_cli.errors import UsageError, XpsrError
+from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.training import checkpoint
-from xpsr_cli.training.build import SCHEDULER_CONFIG
-from xpsr_cli.training.checkpoint import Position
-from xpsr_cli.training.dataset import TrainingPairs
-from xpsr_cli.training.objective import DiffusionObjective, Networks, autoencoder_loss
-from xpsr_cli.training.recipe import AutoencoderRecipe, Recipe
+from xpsr_cli.training.batches import Share, load_batches, to_device
+from xpsr_cli.training.checkpoint import STAGES, Position, RunState
+from xpsr_cli.training.listeners import Listener
+from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.objective import AutoencoderObjective, DiffusionObjective
+from xpsr_cli.training.optimizer import learning_rate, make_optimizer
+from xpsr_cli.training.processes import StopRequest
+from xpsr_cli.training.recipe import OptimizerRecipe, Recipe
 
-log = logging.getLogger(__name__)
-LOG_EVERY = 50
-STAGES = ("autoencoder", "diffusion")
-_FIT_OFFSET = 2**40  # indices of pairs no training step draws
+_FIT_OFFSET = 2**40  # numbers of samples no training step draws
+_STAGE_OFFSET = 2**30
+_FROZEN_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: what is minimised, over which parameters, and how."""
+
+    name: str
+    steps: int
+    objective: AutoencoderObjective | DiffusionObjective
+    parameters: list[nn.Parameter]
+    optimizer: OptimizerRecipe
+
+
+@dataclass(kw_only=True)
 class Trainer:
-    """One run: the recipe, the networks, and where it stands."""
+    """One run: the recipe, the networks, and where it stands.
+
+    ``pairs`` gives ``target_pm1`` and ``enlarged_pm1`` (3, S, S) in [-1, 1] and the texts ``high`` and ``low`` for the
+    number of a sample. ``export`` writes the networks as they then are (averaged) as a folder people can use.
+    ``listener`` is called in the main process only: ``log`` with the unweighted loss terms and ``gradient_norm``, mean
+    over processes and over the steps since the last time.
+    """
 
     recipe: Recipe
-    networks: Networks
+    networks: TrainedNetworks
     tokenizer: CLIPTokenizer
-    pairs: TrainingPairs
+    pairs: Dataset
+    scheduler_config: dict[str, Any]
     output: Path
-    export: Callable[[Path], None]  # writes the averaged model as a folder people can use
+    export: Callable[[Path], None]
+    accelerator: Accelerator
+    listener: Listener = field(default_factory=Listener)  # hears nothing
     deadline: float = math.inf  # time.monotonic() at which to save and stop
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    position: Position = field(default_factory=lambda: Position("autoencoder", 0, 0.0))
+    workers: int = 1  # processes beside each training process that make its pairs
+    position: Position = field(init=False)
 
     def __post_init__(self) -> None:
-        for module in self.networks.modules().values():
-            module.to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.generator = torch.Generator().manual_seed(self.recipe.seed)
-        self.ema = EMAModel(
-            self.networks.parameters(), decay=self.recipe.optimizer.ema_decay, use_ema_warmup=True, power=0.75
-        )
+        """Bring the networks to their device."""
+        optimizer, output = self.recipe.optimizer, self.recipe.output
+        self.networks.place(self.accelerator.device, _FROZEN_DTYPES[optimizer.mixed_precision])
+        self.networks.train()
+        if optimizer.gradient_checkpointing:
+            self.networks.checkpoint_gradients()
+        self.position = Position(STAGES[0] if self.recipe.autoencoder else STAGES[1])
+        self.stop = StopRequest(self.deadline, 60 * output.save_minutes or math.inf)
+        self._trained = list(self.networks.trained().values())
+        self._average: EMAModel | None = None
+        if optimizer.ema_decay > 0:
+            self._average = EMAModel(
+                self._trained, decay=optimizer.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
+            )
+        self._resumed: Path | None = None  # checkpoint whose optimizer is still to be loaded
+        self._saved: int | None = None  # step of the run
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run, over its stages."""
+        first = self.recipe.autoencoder.steps if self.recipe.autoencoder and self.position.stage == STAGES[0] else 0
+        return self.position.before + first + self.recipe.optimizer.steps
+
+    def skip_autoencoder(self) -> None:
+        """Start at the second stage, with the autoencoder that the networks have."""
+        self.position = Position("diffusion")
+
+    def resume(self, folder: Path | None = None) -> Path | None:
+        """Go on from a checkpoint, by default from the furthest whole one of the output folder.
+
+        Returns:
+            The checkpoint, or None when there is none.
+
+        Raises:
+            UsageError: ``folder`` is not a checkpoint.
+            WeightsError: it is damaged, or of another shape.
+        """
+        if folder is None:
+            folder = checkpoint.find_whole(self.output)
+        else:
+            checkpoint.check_whole(folder)
+        if folder is not None:
+            checkpoint.load_weights(folder, self.networks)
+            if self._average is not None:
+                checkpoint.load_average(folder, self.networks, self._average)
+            self.position = checkpoint.read_position(folder)
+            self._resumed = folder
+        return folder
 
     def run(self) -> bool:
-        """Train from the present position to the end of the recipe; False when the deadline came first."""
-        if self.position.stage == "autoencoder":
-            if self.position.step == 0:
-                self._fit_autoencoder()
-            if not self._train_autoencoder():
-                return False
-            self.position = Position("diffusion", 0, self.position.seconds)
-        return self._train_diffusion()
+        """Train from the present position to the end of the recipe; False when the deadline came first.
 
-    def resume(self) -> None:
-        """Go on from the saved state in the output folder."""
-        position = checkpoint.read_position(self.output / "state")
-        if position is None:
-            return
-        self.position = position
-        checkpoint.load_weights(self.output / "state", self.networks)
-        self.ema = EMAModel(
-            self.networks.parameters(), decay=self.recipe.optimizer.ema_decay, use_ema_warmup=True, power=0.75
+        Ctrl-C and SIGTERM are obeyed after the step and a save.
+
+        Raises:
+            UsageError: a loss or an optimizer that this model or device cannot have.
+            XpsrError: the loss is not finite; what was learnt before is saved.
+            WeightsError: a checkpoint cannot be written; the ones before are untouched.
+            OutOfMemoryError: a batch is too large for the device.
+        """
+        with self.stop.listening():
+            finished = all(self._train(self._stage(name)) for name in STAGES[STAGES.index(self.position.stage) :])
+        if self.stop.number is not None and not finished:
+            signal.raise_signal(self.stop.number)
+        return finished
+
+    def _train(self, stage: Stage) -> bool:
+        """The loop. False when the stage was left before its end."""
+        accelerator, limit = self.accelerator, self.recipe.optimizer.max_grad_norm or math.inf
+        objective, optimizer = accelerator.prepare(
+            stage.objective, make_optimizer(stage.parameters, stage.optimizer, accelerator.device)
         )
-
-    def _fit_autoencoder(self) -> None:
-        """Stage one, first half: the transform is the principal axes of real residuals."""
-        items = [self.pairs[_FIT_OFFSET + index] for index in range(_mini(self.recipe).fit_crops)]
-        photos, enlarged = (torch.stack([item[name] for item in items]) for name in ("target_pm1", "enlarged_pm1"))  # type: ignore[misc]
-        self.networks.vae.fit(photos.to(self.device), enlarged.to(self.device))
-
-    def _train_autoencoder(self) -> bool:
-        """Stage one, second half: the decoder learns to hide block borders."""
-        recipe = _mini(self.recipe)
-        vae = self.networks.vae
-        optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
-        return self._loop(
-            "autoencoder",
-            optimizer,
-            recipe.steps,
-            rate=lambda step: recipe.learning_rate * _cosine(step, recipe.steps, 0),
-            losses=lambda batch: {"total": autoencoder_loss(vae, batch, self.generator)},
-        )
-
-    def _train_diffusion(self) -> bool:
-        """Stage two: everything but the transform."""
-        recipe = self.recipe.optimizer
-        objective = DiffusionObjective(self.networks, DDIMScheduler.from_config(SCHEDULER_CONFIG), self.recipe.loss)
-        optimizer = torch.optim.AdamW(
-            self.networks.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        return self._loop(
-            "diffusion",
-            optimizer,
-            recipe.steps,
-            rate=lambda step: recipe.learning_rate * _cosine(step, recipe.steps, recipe.warmup_steps),
-            losses=lambda batch: objective(batch, self.generator),
-        )
-
-    def _loop(
-        self,
-        stage: str,
-        optimizer: torch.optim.Optimizer,
-        steps: int,
-        rate: Callable[[int], float],
-        losses: Callable[[dict[str, Tensor]], dict[str, Tensor]],
-    ) -> bool:
-        if self.position.step:
-            checkpoint.load_optimizer(self.output / "state", optimizer, self.ema, self.generator)
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        started, before, saved = time.monotonic(), self.position.seconds, time.monotonic()
-        running: dict[str, float] = {}
-        for batch in self._batches(self.position.step, steps, offset=STAGES.index(stage)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate(self.position.step)
-            terms = losses(batch)
-            if not torch.isfinite(terms["total"]):
-                raise XpsrError(
-                    f"The loss of {stage} step {self.position.step} is {float(terms['total'])}.",
-                    "The last save is untouched; go on from it with --resume and a lower learning rate.",
-                )
-            optimizer.zero_grad(set_to_none=True)
-            terms["total"].backward()
-            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.optimizer.max_grad_norm)
-            optimizer.step()
-            self.ema.step(self.networks.parameters())
-
-            self.position.step += 1
-            self.position.seconds = before + time.monotonic() - started
-            for name, value in terms.items():
-                running[name] = running.get(name, 0.0) + float(value.detach()) / LOG_EVERY
-            if self.position.step % LOG_EVERY == 0:
-                self._log(stage, running)
-                running = {}
-            late = time.monotonic() > self.deadline
-            if late or time.monotonic() - saved > 60 * self.recipe.output.save_minutes:
-                self._save(optimizer)
-                saved = time.monotonic()
-            if late:
-                return False
-        self._save(optimizer)
+        state = self._begin(stage, optimizer)
+        with closing(self._batches(stage)) as batches, memory_errors(*self._too_much()):
+            for batch in batches:
+                with accelerator.accumulate(objective):
+                    losses = objective(batch)
+                    accelerator.backward(losses["total"])
+                    self._note(losses)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(stage.parameters, limit)
+                        self._refuse_broken(norm, state)
+                        self._note({"gradient_norm": norm})
+                        for group in optimizer.param_groups:
+                            group["lr"] = learning_rate(stage.optimizer, self.position.step, stage.steps)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                if not accelerator.sync_gradients:
+                    continue
+                if self._average is not None:
+                    self._average.step(self._trained)
+                if self._step_done(stage, state):
+                    return False
+        self._save(state)
+        accelerator.free_memory()
         return True
 
-    def _batches(self, first: int, last: int, offset: int) -> Iterator[dict[str, Tensor]]:
-        """Batches ``first`` to ``last`` of a stage; what a step sees depends on its number alone."""
-        size = self.recipe.data.batch_size
-        start = offset * 2**30
-        loader = DataLoader(
-            self.pairs,
-            batch_size=size,
-            sampler=range(start + first * size, start + last * size),
-            num_workers=1,
-            prefetch_factor=8,
+    def _stage(self, name: str) -> Stage:
+        """The stage with this name; a stage other than the present one begins at its first step."""
+        recipe, networks = self.recipe, self.networks
+        if self.position.stage != name:
+            self.position = Position(name, 0, before=self.position.done, seconds=self.position.seconds)
+        if name == "diffusion":
+            objective = DiffusionObjective(networks, self.scheduler_config, recipe.loss, recipe.seed)
+            return Stage(name, recipe.optimizer.steps, objective, self._trained, recipe.optimizer)
+        if recipe.autoencoder is None or not isinstance(networks.vae, ResidualAutoencoder):
+            raise UsageError(f"The recipe {recipe.name} has an [autoencoder] section.", "Only new small models have.")
+        if self.position.step == 0:
+            self._fit(networks.vae, recipe.autoencoder.fit_crops)
+        return Stage(
+            name,
+            recipe.autoencoder.steps,
+            AutoencoderObjective(networks.vae, recipe.seed),
+            list(networks.vae.parameters()),
+            replace(
+                recipe.optimizer,
+                learning_rate=recipe.autoencoder.learning_rate,
+                schedule="cosine",
+                warmup_steps=0,
+            ),
         )
-        for batch in loader:
-            tokens = {name: self._tokens(batch[name]) for name in ("high", "low")}
-            pixels = {
-                name: batch[name].to(self.device, memory_format=torch.channels_last)
-                for name in ("target_pm1", "enlarged_pm1")
-            }
-            yield {**pixels, **tokens}
 
-    def _tokens(self, texts: list[str]) -> Tensor:
-        encoded = self.tokenizer(
-            texts,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
+    def _fit(self, vae: ResidualAutoencoder, crops: int) -> None:
+        """The transform is the principal axes of real residuals."""
+        items: list[Any] = [self.pairs[_FIT_OFFSET + number] for number in range(crops)]
+        photos, enlarged = (torch.stack([item[name] for item in items]) for name in ("target_pm1", "enlarged_pm1"))
+        vae.fit(photos.to(self.accelerator.device), enlarged.to(self.accelerator.device))
+
+    def _begin(self, stage: Stage, optimizer: Any) -> RunState:
+        state = RunState(self.networks, optimizer, self._average, self.accelerator.scaler)
+        if self._resumed is not None:
+            checkpoint.load_optimizer(self._resumed, state)
+            self._resumed, self._saved = None, self.position.done
+        self._started = time.monotonic() - self.position.seconds
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        return state
+
+    def _batches(self, stage: Stage) -> Generator[dict[str, Tensor]]:
+        """This process's batches from the present step to the end of the stage."""
+        accelerator, optimizer = self.accelerator, self.recipe.optimizer
+        share = Share(
+            self.recipe.data.batch_size, optimizer.accumulation, accelerator.num_processes, accelerator.process_index
         )
-        return encoded["input_ids"].to(self.device)
+        steps = self.position.step, stage.steps
+        offset = STAGES.index(stage.name) * _STAGE_OFFSET
+        loader = load_batches(self.pairs, share.samples(*steps, offset), workers=self.workers)
+        for samples, batch in zip(share.samples(*steps, offset), loader, strict=True):
+            drawn = stage.objective.draw(samples, *batch["target_pm1"].shape[-2:])
+            yield to_device({**batch, **drawn}, self.tokenizer, accelerator.device)
 
-    def _log(self, stage: str, losses: dict[str, float]) -> None:
-        row = {"stage": stage, "step": self.position.step, "seconds": round(self.position.seconds, 1)}
-        row.update({name: round(value, 5) for name, value in losses.items()})
-        log.info(" ".join(f"{name}={value}" for name, value in row.items()))
-        with (self.output / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    def _step_done(self, stage: Stage, state: RunState) -> bool:
+        """After a step: count it, log, validate and save as the recipe says; True when the run is to stop."""
+        output, position = self.recipe.output, self.position
+        position.step += 1
+        position.seconds = time.monotonic() - self._started
+        stop, save = self.stop.agreed(self.accelerator)
+        if _is_due(position.done, output.log_steps):
+            self._log(stage)
+        if stop or save or _is_due(position.done, output.save_steps):
+            self._save(state)
+        if stage.name == "diffusion" and _is_due(position.done, output.validate_steps):
+            self._validate()
+        return stop and position.step < stage.steps
 
-    def _save(self, optimizer: torch.optim.Optimizer) -> None:
-        checkpoint.save_state(self.output / "state", self.networks, optimizer, self.ema, self.generator, self.position)
-        self.ema.store(self.networks.parameters())
-        self.ema.copy_to(self.networks.parameters())
-        self.export(self.output / "model")
-        self.ema.restore(self.networks.parameters())
+    def _note(self, terms: dict[str, Tensor]) -> None:
+        """Add terms to those that are logged next, without waiting for the device."""
+        for name, term in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + term.detach()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def _log(self, stage: Stage) -> None:
+        means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
+        means = self.accelerator.reduce(means, "mean")
+        losses = dict(zip(self._sums, means.tolist(), strict=True))
+        self._sums, self._counts = {}, {}
+        if self.accelerator.is_main_process:
+            rate = learning_rate(stage.optimizer, self.position.step - 1, stage.steps)
+            self.listener.log(self.position.done, losses, rate)
+
+    def _refuse_broken(self, norm: Tensor, state: RunState) -> None:
+        """Stop before a loss that is not finite reaches the weights. In fp16 gradients alone may overflow."""
+        if torch.isfinite(norm):
+            return
+        loss = self.accelerator.reduce(self._sums["total"], "sum")  # every process's
+        if self.accelerator.scaler is not None and torch.isfinite(loss):
+            return
+        kept = ""
+        if self.position.done > 0 and all(bool(torch.isfinite(parameter).all()) for parameter in self._trained):
+            self._save(state, keep=len(checkpoint.checkpoints(self.output)) + 1)
+            kept = f" What was learnt before is in {checkpoint.latest(self.output)}."
+        what = "gradient" if torch.isfinite(loss) else "loss"
+        raise XpsrError(
+            f"The {what} of step {self.position.done + 1} is not finite.{kept}",
+            "Go on with --resume latest and a lower learning rate, as in --set optimizer.learning_rate=1e-5.",
+        )
+
+    def _save(self, state: RunState, keep: int | None = None) -> None:
+        """A checkpoint of the present position, unless there is one already."""
+        if self._saved != self.position.done and self.accelerator.is_main_process:
+            keep = self.recipe.output.keep if keep is None else keep
+            folder = checkpoint.save_checkpoint(self.output, state, self.position, self._export_average, keep)
+            self.listener.saved(self.position.done, folder)
+        self.accelerator.wait_for_everyone()
+        self._saved = self.position.done
+        self.stop.saved()
+
+    def _validate(self) -> None:
+        if self.accelerator.is_main_process:
+            folder = self.output / "model"
+            if self._saved != self.position.done:
+                checkpoint.publish(self.output, self._export_average)
+            self.listener.validate(self.position.done, folder)
+        self.accelerator.wait_for_everyone()
+
+    def _export_average(self, folder: Path) -> None:
+        """Export the networks as their average; they are then what they were, to the last bit."""
+        if self._average is None:
+            self.export(folder)
+            return
+        self._average.store(self._trained)
+        self._average.copy_to(self._trained)
+        try:
+            self.export(folder)
+        finally:
+            self._average.restore(self._trained)
+
+    def _too_much(self) -> tuple[str, str]:
+        data = self.recipe.data
+        return (
+            f"{data.batch_size} crops of {data.crop_px} pixels at a time",
+            "Lower data.batch_size and raise optimizer.accumulation, or set optimizer.gradient_checkpointing=true.",
+        )
 
 
-def _mini(recipe: Recipe) -> AutoencoderRecipe:
-    """Stage one of a recipe; :class:`UsageError` for one that is not of a small model."""
-    if recipe.autoencoder is None:
-        raise UsageError(f"The recipe {recipe.name} has no [autoencoder] section.", "Small models have one.")
-    return recipe.autoencoder
-
-
-def _cosine(step: int, steps: int, warmup: int) -> float:
-    """Learning-rate factor: linear warm-up to 1, then half a cosine down to 0.01."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import shutil
+import math
 import time
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.loading import load_components, save_components
 from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
-from xpsr_cli.training.checkpoint import Position, recover_folder, replace_folder
+from xpsr_cli.training.checkpoint import latest, recover
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos, split_photos
 from xpsr_cli.training.degradation import Degradation
+from xpsr_cli.training.listeners import METRICS, Listeners, LogLines, MetricsFile
 from xpsr_cli.training.loop import Trainer
-from xpsr_cli.training.objective import Networks
+from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.processes import make_accelerator
 from xpsr_cli.training.recipe import MiniModelRecipe, Recipe
 from xpsr_cli.training.words import high_prompt, low_prompt, negative_prompt
 
@@ -50,8 +52,8 @@ def run(
     Args:
         recipe: what to train.
         data: folder of large photos, at least the recipe's crop size.
-        output: receives ``model/`` (diffusers layout), ``state/`` and ``metrics.jsonl``.
-        resume: go on from ``output/state``; without it an output folder that holds a run is refused.
+        output: receives ``model/`` (diffusers layout), ``checkpoints/`` and ``metrics.jsonl``.
+        resume: go on from the last checkpoint; without it an output folder that holds a run is refused.
         init_from: a model folder of this recipe's sizes to start from, with its tokenizer; stage one is then skipped.
         minutes: save and stop after this long; None trains to the end.
 
@@ -64,9 +66,8 @@ def run(
         WeightsError: ``init_from`` or the saved state is of another architecture.
     """
     started = time.monotonic()
-    for name in ("state", "model"):
-        recover_folder(output / name)
-    if (output / "state").exists() and not resume:
+    recover(output)
+    if latest(output) is not None and not resume:
         raise UsageError(f"{output} already holds a training run.", "Add --resume to go on, or choose another folder.")
     photos = [photo for photo in read_photos(data) if min(photo.pixels.shape[:2]) >= recipe.data.crop_px]
     if not photos:
@@ -83,7 +84,7 @@ def run(
     tokenizer = _tokenizer(output / "tokenizer", training)
     if not isinstance(recipe.model, MiniModelRecipe):
         raise UsageError(f"The recipe {recipe.name} is not of a small model.", "Train xpsr-mini.")
-    networks = Networks(*build_networks(recipe.model, tokenizer, recipe.seed))
+    networks = TrainedNetworks(*build_networks(recipe.model, tokenizer, recipe.seed))
     pairs = TrainingPairs(
         training, recipe, prompt_suffix=MINI_PRESET.prompt_suffix, negative_low_prompt=MINI_PRESET.negative_low_prompt
     )
@@ -91,21 +92,31 @@ def run(
     def export(folder: Path) -> None:
         _export(folder, networks, tokenizer, recipe.name)
 
-    trainer = Trainer(recipe, networks, tokenizer, pairs, output, export)
     if init_from is not None:
         _start_from(init_from, networks)
-        trainer.position = Position("diffusion", 0, 0.0)
+    trainer = Trainer(
+        recipe=recipe,
+        networks=networks,
+        tokenizer=tokenizer,
+        pairs=pairs,
+        scheduler_config=SCHEDULER_CONFIG,
+        output=output,
+        export=export,
+        accelerator=make_accelerator(recipe),
+        deadline=math.inf if minutes is None else started + 60 * minutes,
+    )
+    if init_from is not None:
+        trainer.skip_autoencoder()
     if resume:
         trainer.resume()
-    if minutes is not None:
-        trainer.deadline = started + 60 * minutes
+    trainer.listener = Listeners([MetricsFile(output / METRICS, trainer.position.done), LogLines(trainer.steps)])
     return trainer.run()
 
 
-def _start_from(folder: Path, networks: Networks) -> None:
+def _start_from(folder: Path, networks: TrainedNetworks) -> None:
     """Copy the weights of a model folder into ``networks``."""
     components = load_components(folder)
-    for name, module in networks.modules().items():
+    for name, module in networks.parts().items():
         try:
             module.load_state_dict(getattr(components, name).state_dict())
         except RuntimeError as error:
@@ -115,17 +126,15 @@ def _start_from(folder: Path, networks: Networks) -> None:
             ) from error
 
 
-def _export(folder: Path, networks: Networks, tokenizer: CLIPTokenizer, name: str) -> None:
+def _export(folder: Path, networks: TrainedNetworks, tokenizer: CLIPTokenizer, name: str) -> None:
     """Write a model folder people can use: half precision, but for the small autoencoder, which halves no file."""
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
     halves = {
         part: torch.nn.Module.to(copy.deepcopy(module), torch.float16)  # diffusers' own warns at every cast
-        for part, module in networks.modules().items()
+        for part, module in networks.parts().items()
         if part != "vae"
     }
     save_components(
-        temporary,
+        folder,
         name=name,
         tokenizer=tokenizer,
         vae=networks.vae,
@@ -133,7 +142,6 @@ def _export(folder: Path, networks: Networks, tokenizer: CLIPTokenizer, name: st
         preset=MINI_PRESET,
         **halves,  # type: ignore[arg-type]
     )
-    replace_folder(temporary, folder)
 
 
 def _tokenizer(folder: Path, photos: list[TrainingPhoto]) -> CLIPTokenizer:
