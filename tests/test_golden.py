@@ -12,18 +12,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import AutoencoderKL, DDPMScheduler
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from xpsr_cli.models.conditional_attention import ConditionalAttention
 from xpsr_cli.models.controlnet import ControlOutput, XpsrControlNet
-from xpsr_cli.models.degradation_free import DEGRADATION_FREE_WEIGHT, degradation_free_loss, reduced
+from xpsr_cli.models.degradation_free import DEGRADATION_FREE_WEIGHT, reduced
 from xpsr_cli.models.loading import load_controlnet, load_unet
 from xpsr_cli.models.published import published_key
 from xpsr_cli.models.semantic_fusion import SemanticFusionAttention, tokens
 from xpsr_cli.models.unet import XpsrUNet
+from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.objective import DiffusionObjective
+from xpsr_cli.training.recipe import LossRecipe
 
 HERE = Path(__file__).parent / "golden"
 GOLDEN = Path(os.environ.get("XPSR_GOLDEN", HERE / "xpsr"))
@@ -146,38 +149,44 @@ def train() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def training_step(train: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Everything train.safetensors can hold, from our networks and one backward pass."""
-    controlnet, unet = load_controlnet(GOLDEN / "controlnet"), load_unet(GOLDEN / "unet")
-    unet.requires_grad_(False)
-    for module in unet.modules():
-        if isinstance(module, ConditionalAttention):
-            module.conditional.requires_grad_(True)
-    scheduler = DDPMScheduler.from_config(DDPMScheduler.load_config(GOLDEN / "scheduler"))
-    latents, noise, timesteps, high, low = (
-        train[f"in.{name}"] for name in ("latents", "noise", "timesteps", "high", "low")
+    """Everything train.safetensors can hold, from the objective people train with and one backward pass."""
+    networks = TrainedNetworks(
+        torch.nn.Identity(), AutoencoderKL(), load_unet(GOLDEN / "unet"), load_controlnet(GOLDEN / "controlnet")
     )
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    control = controlnet(noisy, timesteps, high, low, train["in.lr_u8"] / 255, with_heads=True)
-    prediction = unet(noisy, timesteps, high, control)
-    mse = torch.nn.functional.mse_loss(prediction, noise)
-    dfc = degradation_free_loss(control, train["in.hr_u8"] / 255 * 2 - 1, latents)
-    total = mse + DEGRADATION_FREE_WEIGHT * dfc.total
-    total.backward()
+    recipe = LossRecipe(
+        prediction="epsilon",
+        last_timestep_probability=0.0,
+        latent_weight=1.0,
+        pixel_weight=0.0,
+        degradation_pixel_weight=DEGRADATION_FREE_WEIGHT,
+        degradation_latent_weight=DEGRADATION_FREE_WEIGHT,
+    )
+    scheduler = DDPMScheduler.load_config(GOLDEN / "scheduler")
+    objective = DiffusionObjective(networks, scheduler, recipe, seed=0)
+    seen: dict[str, Tensor] = {}
+    networks.unet.register_forward_hook(
+        lambda _, inputs, output: seen.update(noisy_latents=inputs[0], model_pred=output)
+    )
+    batch = {name: train[f"in.{name}"] for name in ("noise", "timesteps")}
+    batch["target_pm1"], batch["enlarged_pm1"] = (train[f"in.{name}"] / 255 * 2 - 1 for name in ("hr_u8", "lr_u8"))
+    terms = objective.losses(train["in.latents"], train["in.high"], train["in.low"], batch)
+    terms["total"].backward()
 
-    ours = {"noisy_latents": noisy, "model_pred": prediction, "loss.mse": mse, "loss.total": total}
-    ours["loss.degradation_weighted"] = DEGRADATION_FREE_WEIGHT * dfc.total
-    ours |= {f"loss.pixel.{k}": term for k, term in enumerate(dfc.rgb)}
-    ours |= {f"loss.latent.{k}": term for k, term in enumerate(dfc.latent[:-1])}
-    ours["loss.latent.mid"] = dfc.latent[-1]
-    squares, trained = {}, 0
-    for name, network in {"controlnet": controlnet, "unet": unet}.items():
-        gradients = {key: p.grad for key, p in network.named_parameters() if p.requires_grad}
-        ours |= {f"grad:{name}.{published_key(k, network.published_names)}": g for k, g in gradients.items()}
-        squares[name] = sum(gradient.square().sum() for gradient in gradients.values())
-        trained += sum(gradient.numel() for gradient in gradients.values())
-        ours[f"grad.{name}_norm"] = squares[name].sqrt()
+    degradation = terms["degradation_pixel"] + terms["degradation_latent"]
+    ours = {**seen, "loss.mse": terms["noise"], "loss.total": terms["total"]}
+    ours["loss.degradation_weighted"] = DEGRADATION_FREE_WEIGHT * degradation
+    for name, term in terms.items():
+        kind, slash, place = name.removeprefix("degradation_").partition("/")
+        if slash:
+            ours[f"loss.{kind}.{place}"] = term
+    squares = {"controlnet": torch.zeros(()), "unet": torch.zeros(())}
+    for path, parameter in networks.trained().items():
+        part, _, key = path.partition(".")
+        squares[part] += parameter.grad.square().sum()
+        ours[f"grad:{part}.{published_key(key, getattr(networks, part).published_names)}"] = parameter.grad
+    ours |= {f"grad.{part}_norm": square.sqrt() for part, square in squares.items()}
     ours["grad.total_norm"] = sum(squares.values()).sqrt()
-    ours["grad.num_trainable"] = torch.tensor(trained)
+    ours["grad.num_trainable"] = torch.tensor(sum(parameter.numel() for parameter in networks.trained().values()))
     return {key: value.detach() for key, value in ours.items()}
 
 

@@ -139,7 +139,7 @@ class Trainer:
 
     def _train(self, stage: Stage) -> bool:
         """The loop. False when the stage was left before its end."""
-        accelerator, limit = self.accelerator, self.recipe.optimizer.max_grad_norm or math.inf
+        accelerator, limit = self.accelerator, self.recipe.optimizer.max_grad_norm
         objective, optimizer = accelerator.prepare(
             stage.objective, make_optimizer(stage.parameters, stage.optimizer, accelerator.device)
         )
