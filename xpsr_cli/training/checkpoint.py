@@ -31,7 +31,10 @@ from xpsr_cli.training.networks import TrainedNetworks
 
 log = logging.getLogger(__name__)
 STAGES = ("autoencoder", "diffusion")
-"""The stages of a run, in their order; models that bring their autoencoder begin with the second."""
+"""Of a run, in their order; models that bring their autoencoder begin with the second."""
+
+
+_NAMES = {"autoencoder": "autoencoder-", "diffusion": "step-"}
 
 
 @dataclass
@@ -40,13 +43,12 @@ class Position:
 
     stage: str
     step: int = 0  # optimizer steps done in this stage
-    before: int = 0  # in the stages before it
     seconds: float = 0.0  # spent training, over all sessions
 
     @property
-    def done(self) -> int:
-        """Optimizer steps done since the run began."""
-        return self.before + self.step
+    def name(self) -> str:
+        """Of a checkpoint here, such as ``step-000500``."""
+        return f"{_NAMES[self.stage]}{self.step:06d}"
 
 
 @dataclass
@@ -61,10 +63,11 @@ class RunState:
 
 def checkpoints(output: Path) -> list[Path]:
     """The checkpoints of a run, the furthest last."""
-    found = {
-        int(folder.name[5:]): folder for folder in (output / "checkpoints").glob("step-*") if folder.name[5:].isdigit()
-    }
-    return [found[step] for step in sorted(found)]
+    found = []
+    for stage in STAGES:
+        steps = {f: f.name.removeprefix(_NAMES[stage]) for f in (output / "checkpoints").glob(f"{_NAMES[stage]}*")}
+        found += sorted((f for f, step in steps.items() if step.isdigit()), key=lambda f: int(steps[f]))
+    return found
 
 
 def latest(output: Path) -> Path | None:
@@ -80,7 +83,7 @@ def save_checkpoint(
     Raises:
         WeightsError: it could not be written, for example on a full disk; what was there before is untouched.
     """
-    place = output / "checkpoints" / f"step-{position.done:06d}"
+    place = output / "checkpoints" / position.name
     with _written_beside(place) as temporary:
         export(temporary / "model")
         _write_state(temporary / "state", state, position)

@@ -24,7 +24,6 @@ from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.training import checkpoint
 from xpsr_cli.training.batches import Share, load_batches, to_device
 from xpsr_cli.training.checkpoint import STAGES, Position, RunState
-from xpsr_cli.training.listeners import Listener
 from xpsr_cli.training.networks import TrainedNetworks
 from xpsr_cli.training.objective import AutoencoderObjective, DiffusionObjective
 from xpsr_cli.training.optimizer import learning_rate, make_optimizer
@@ -34,6 +33,25 @@ from xpsr_cli.training.recipe import OptimizerRecipe, Recipe
 _FIT_OFFSET = 2**40  # numbers of samples no training step draws
 _STAGE_OFFSET = 2**30
 _FROZEN_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Listener:
+    """Who is told what happens, in the main process only. A subclass overrides what it wants to hear."""
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """A stage begins, or goes on after ``step`` of its ``steps``; later calls count the steps of this stage."""
+
+    def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
+        """Every ``log_steps``: unweighted loss terms, ``total`` and ``gradient_norm``.
+
+        They are means over the processes and over the steps since the last time.
+        """
+
+    def validate(self, step: int, model_folder: Path) -> None:
+        """Every ``validate_steps`` of the diffusion stage: the averaged model lies in ``model_folder``."""
+
+    def saved(self, step: int, folder: Path) -> None:
+        """A checkpoint stands in ``folder``."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +71,6 @@ class Trainer:
 
     ``pairs`` gives ``target_pm1`` and ``enlarged_pm1`` (3, S, S) in [-1, 1] and the texts ``high`` and ``low`` for the
     number of a sample. ``export`` writes the networks as they then are (averaged) as a folder people can use.
-    ``listener`` is called in the main process only: ``log`` with the unweighted loss terms and ``gradient_norm``, mean
-    over processes and over the steps since the last time.
     """
 
     recipe: Recipe
@@ -65,7 +81,7 @@ class Trainer:
     output: Path
     export: Callable[[Path], None]
     accelerator: Accelerator
-    listener: Listener = field(default_factory=Listener)  # hears nothing
+    listener: Listener = field(default_factory=Listener)
     deadline: float = math.inf  # time.monotonic() at which to save and stop
     workers: int = 1  # processes beside each training process that make its pairs
     position: Position = field(init=False)
@@ -86,13 +102,7 @@ class Trainer:
                 self._trained, decay=optimizer.ema_decay, use_ema_warmup=True, power=0.75, foreach=True
             )
         self._resumed: Path | None = None  # checkpoint whose optimizer is still to be loaded
-        self._saved: int | None = None  # step of the run
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole run, over its stages."""
-        first = self.recipe.autoencoder.steps if self.recipe.autoencoder and self.position.stage == STAGES[0] else 0
-        return self.position.before + first + self.recipe.optimizer.steps
+        self._saved = ""  # name of the position
 
     def skip_autoencoder(self) -> None:
         """Start at the second stage, with the autoencoder that the networks have."""
@@ -172,7 +182,7 @@ class Trainer:
         """The stage with this name; a stage other than the present one begins at its first step."""
         recipe, networks = self.recipe, self.networks
         if self.position.stage != name:
-            self.position = Position(name, 0, before=self.position.done, seconds=self.position.seconds)
+            self.position = Position(name, seconds=self.position.seconds)
         if name == "diffusion":
             objective = DiffusionObjective(networks, self.scheduler_config, recipe.loss, recipe.seed)
             return Stage(name, recipe.optimizer.steps, objective, self._trained, recipe.optimizer)
@@ -203,10 +213,12 @@ class Trainer:
         state = RunState(self.networks, optimizer, self._average, self.accelerator.scaler)
         if self._resumed is not None:
             checkpoint.load_optimizer(self._resumed, state)
-            self._resumed, self._saved = None, self.position.done
+            self._resumed, self._saved = None, self.position.name
         self._started = time.monotonic() - self.position.seconds
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        if self.accelerator.is_main_process:
+            self.listener.begin(stage.name, self.position.step, stage.steps)
         return state
 
     def _batches(self, stage: Stage) -> Generator[dict[str, Tensor]]:
@@ -228,11 +240,11 @@ class Trainer:
         position.step += 1
         position.seconds = time.monotonic() - self._started
         stop, save = self.stop.agreed(self.accelerator)
-        if _is_due(position.done, output.log_steps):
+        if _is_due(position.step, output.log_steps):
             self._log(stage)
-        if stop or save or _is_due(position.done, output.save_steps):
+        if stop or save or _is_due(position.step, output.save_steps):
             self._save(state)
-        if stage.name == "diffusion" and _is_due(position.done, output.validate_steps):
+        if stage.name == "diffusion" and _is_due(position.step, output.validate_steps):
             self._validate()
         return stop and position.step < stage.steps
 
@@ -249,7 +261,7 @@ class Trainer:
         self._sums, self._counts = {}, {}
         if self.accelerator.is_main_process:
             rate = learning_rate(stage.optimizer, self.position.step - 1, stage.steps)
-            self.listener.log(self.position.done, losses, rate)
+            self.listener.log(self.position.step, losses, rate)
 
     def _refuse_broken(self, norm: Tensor, state: RunState) -> None:
         """Stop before a loss that is not finite reaches the weights. In fp16 gradients alone may overflow."""
@@ -259,31 +271,31 @@ class Trainer:
         if self.accelerator.scaler is not None and torch.isfinite(loss):
             return
         kept = ""
-        if self.position.done > 0 and all(bool(torch.isfinite(parameter).all()) for parameter in self._trained):
+        if self.position.step > 0 and all(bool(torch.isfinite(parameter).all()) for parameter in self._trained):
             self._save(state, keep=len(checkpoint.checkpoints(self.output)) + 1)
             kept = f" What was learnt before is in {checkpoint.latest(self.output)}."
         what = "gradient" if torch.isfinite(loss) else "loss"
         raise XpsrError(
-            f"The {what} of step {self.position.done + 1} is not finite.{kept}",
+            f"The {what} of {self.position.stage} step {self.position.step + 1} is not finite.{kept}",
             "Go on with --resume latest and a lower learning rate, as in --set optimizer.learning_rate=1e-5.",
         )
 
     def _save(self, state: RunState, keep: int | None = None) -> None:
         """A checkpoint of the present position, unless there is one already."""
-        if self._saved != self.position.done and self.accelerator.is_main_process:
+        if self._saved != self.position.name and self.accelerator.is_main_process:
             keep = self.recipe.output.keep if keep is None else keep
             folder = checkpoint.save_checkpoint(self.output, state, self.position, self._export_average, keep)
-            self.listener.saved(self.position.done, folder)
+            self.listener.saved(self.position.step, folder)
         self.accelerator.wait_for_everyone()
-        self._saved = self.position.done
+        self._saved = self.position.name
         self.stop.saved()
 
     def _validate(self) -> None:
         if self.accelerator.is_main_process:
             folder = self.output / "model"
-            if self._saved != self.position.done:
+            if self._saved != self.position.name:
                 checkpoint.publish(self.output, self._export_average)
-            self.listener.validate(self.position.done, folder)
+            self.listener.validate(self.position.step, folder)
         self.accelerator.wait_for_everyone()
 
     def _export_average(self, folder: Path) -> None:

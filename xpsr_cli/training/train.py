@@ -18,7 +18,6 @@ from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_toke
 from xpsr_cli.training.checkpoint import latest, recover
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos, split_photos
 from xpsr_cli.training.degradation import Degradation
-from xpsr_cli.training.listeners import METRICS, Listeners, LogLines, MetricsFile
 from xpsr_cli.training.loop import Trainer
 from xpsr_cli.training.networks import TrainedNetworks
 from xpsr_cli.training.processes import make_accelerator
@@ -109,7 +108,6 @@ def run(
         trainer.skip_autoencoder()
     if resume:
         trainer.resume()
-    trainer.listener = Listeners([MetricsFile(output / METRICS, trainer.position.done), LogLines(trainer.steps)])
     return trainer.run()
 
 
