@@ -17,25 +17,29 @@ def write(path: Path, rows: list[dict]) -> Path:
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> Path:
-    rows: list[dict] = [
-        {"step": step, "losses": {"total": 1 / step, "noise": 0.5 / step}} for step in range(10, 310, 10)
+    rows: list[dict] = [{"stage": "autoencoder", "step": step, "losses": {"total": 2.0}} for step in (2, 4)]
+    rows += [
+        {"stage": "diffusion", "step": step, "losses": {"total": 1 / step, "noise": 0.5 / step, "noise/part": 3.0}}
+        for step in range(10, 310, 10)
     ]
-    rows.append({"step": 300, "validation": {"psnr": 24.0, "bicubic_psnr": None}})
+    rows.append(
+        {"stage": "diffusion", "step": 300, "validation": {"psnr": 24.0, "ssim": None, "bicubic": {"psnr": 1}}}
+    )
     return write(tmp_path / "metrics.jsonl", rows)
 
 
 def test_there_is_a_panel_for_every_term_and_measure(metrics: Path, tmp_path: Path) -> None:
     curves = read_curves(metrics)
-    assert [curve.title for curve in curves] == ["total", "noise", "validation: psnr"]
-    assert curves[0].points[0] == (10, 0.1)
-    assert plot_metrics(metrics, tmp_path / "plot.png") == 3
+    assert [curve.title for curve in curves] == ["autoencoder: total", "total", "noise", "validation: psnr"]
+    assert curves[1].points[0] == (10, 0.1)
+    assert plot_metrics(metrics, tmp_path / "plot.png") == 4
     picture = Image.open(tmp_path / "plot.png")
     assert picture.size == (2 * PANEL_PX[0], 2 * PANEL_PX[1])
     blue = (np.asarray(picture)[..., 2].astype(int) - np.asarray(picture)[..., 0]) > 60
-    panel = blue[: PANEL_PX[1], : PANEL_PX[0]]
+    panel = blue[: PANEL_PX[1], PANEL_PX[0] :]
     rows = [np.flatnonzero(panel[:, x]).mean() for x in (80, 200, 440)]
     assert rows[0] < rows[1] < rows[2]  # a loss that falls is drawn falling
-    assert blue[PANEL_PX[1] :, : PANEL_PX[0]].any()  # a single validation is a dot
+    assert blue[PANEL_PX[1] :, PANEL_PX[0] :].any()  # a single validation is a dot
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
@@ -44,7 +48,7 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
 
 
 def test_a_flat_curve_has_a_scale(tmp_path: Path) -> None:
-    rows = [{"step": step, "losses": {"total": 0.0}} for step in (1, 2)]
+    rows = [{"stage": "diffusion", "step": step, "losses": {"total": 0.0}} for step in (1, 2)]
     assert plot_metrics(write(tmp_path / "metrics.jsonl", rows), tmp_path / "plot.png") == 1
 
 

@@ -142,7 +142,24 @@ def from_xpsr(name: str, base: str | None) -> Components:
 
 
 def _borrowed(folder: Path, base: str | None) -> Path | None:
+    if not missing_parts(folder):
+        return None
     return find_base(folder) if base is None else next(_places(base), None) or find_stable_diffusion(base)
+
+
+def check_fusion(model: Components, recipe: StableDiffusionRecipe, source: str) -> None:
+    """Refuse a model from ``source`` that is not of the recipe's architecture; :class:`WeightsError`."""
+    config = model.controlnet.config
+    found = {
+        "fusion": model.controlnet.fusion.value,
+        "pyramid_channels": list(config.conditioning_embedding_out_channels),
+    }
+    for key, value in found.items():
+        if value != getattr(recipe, key):
+            raise WeightsError(
+                f"{source} has {key} {value}, the recipe's model.{key} is {getattr(recipe, key)}.",
+                f"Add --set model.{key}={value}.",
+            )
 
 
 def check_prediction(scheduler_config: dict[str, Any], prediction: str, name: str) -> None:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from xpsr_cli.errors import WeightsError
 from xpsr_cli.models.controlnet import XpsrControlNet
+from xpsr_cli.models.folders import check_shapes
+from xpsr_cli.models.loading import Components
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.models.unet import XpsrUNet
+from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
+from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.recipe import MiniModelRecipe
+from xpsr_cli.training.words import high_prompt, low_prompt, negative_prompt
+
+if TYPE_CHECKING:
+    from xpsr_cli.training.dataset import TrainingPhoto
 
 MAX_TOKENS = 77
 SCHEDULER_CONFIG: dict[str, Any] = {
@@ -32,6 +43,74 @@ SCHEDULER_CONFIG: dict[str, Any] = {
     "set_alpha_to_one": True,
     "steps_offset": 0,
 }
+MINI_PRESET = SamplingPreset(
+    steps=1,
+    guidance_scale=1.15,
+    scheduler=SchedulerName.DDIM,
+    start=StartLatent.NOISE,
+    start_noise=0.0,
+    color_fix=ColorFix.WAVELET,
+    sizing=Sizing.PAD,
+    long_prompts=LongPrompts.CHUNK,
+    captions=CaptionSource.MEASURED,  # the words it knows are measured ones; a multimodal model's are mostly new to it
+)
+
+
+def build_mini(recipe: MiniModelRecipe, tokenizer: CLIPTokenizer, name: str, seed: int) -> Components:
+    """A small model with random weights from ``seed``."""
+    text_encoder, autoencoder, unet, controlnet = build_networks(recipe, tokenizer, seed)
+    return Components(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=autoencoder,
+        unet=unet,
+        controlnet=controlnet,
+        scheduler_config=SCHEDULER_CONFIG,
+        preset=MINI_PRESET,
+        name=name,
+    )
+
+
+def check_sizes(model: Components, recipe: MiniModelRecipe, source: str) -> None:
+    """Refuse a model from ``source`` that is not of the recipe's sizes; :class:`WeightsError`."""
+    with torch.device("meta"):
+        parts = build_networks(recipe, model.tokenizer, seed=0)
+    for part, wanted in zip(("text_encoder", "vae", "unet", "controlnet"), parts, strict=True):
+        shapes, found = (
+            {key: tuple(value.shape) for key, value in network.state_dict().items()}
+            for network in (wanted, getattr(model, part))
+        )
+        try:
+            check_shapes(shapes, found, Path(source) / part)
+        except WeightsError as error:
+            raise WeightsError(
+                error.message.replace("its config.json", "the recipe"),
+                "Start from a model of the recipe's own sizes, or use the recipe finetune, which takes any.",
+            ) from None
+
+
+def run_tokenizer(folder: Path, photos: Iterable[TrainingPhoto]) -> CLIPTokenizer:
+    """The tokenizer that a run keeps in ``folder``, made once: from every kind of prompt that it trains with.
+
+    Merges of equal count are ordered at random by the tokenizer library, so a run must keep the one it began with.
+    """
+    if not folder.is_dir():
+        rng = np.random.default_rng(0)
+        texts = [MINI_PRESET.prompt_suffix, MINI_PRESET.negative_prompt, MINI_PRESET.negative_low_prompt]
+        for photo in photos:
+            drawn = Degradation(rng.uniform(0, 4), rng.uniform(0, 20), rng.uniform(30, 110))
+            texts += [high_prompt(photo.category, photo.name, rng), low_prompt(drawn, rng), negative_prompt(rng)]
+        keep_tokenizer(build_tokenizer(texts), folder)
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def keep_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write ``folder``, whole or not at all, in place of what is there."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    tokenizer.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> CLIPTokenizer:

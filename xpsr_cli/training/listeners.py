@@ -1,4 +1,7 @@
-"""Who hears of a training run: its diary ``metrics.jsonl``, lines in the log, TensorBoard, the plot of the losses."""
+"""Who hears of a training run: its diary ``metrics.jsonl``, lines in the log, TensorBoard.
+
+Names of loss terms with a slash in them, such as ``degradation_latent/mid``, are parts of another term.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,17 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from xpsr_cli.training.checkpoint import STAGES
+from xpsr_cli.training.loop import Listener
 
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
-
-
-class Listener:
-    """Hears of a run and does nothing; others answer what concerns them. Steps are optimizer steps done."""
-
-    def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
-        """``losses`` are means over the steps since the last call."""
-
-    def validate(self, step: int, model_folder: Path) -> None:
-        """``model_folder`` holds the model as it is now, in the layout that people use."""
-
-    def saved(self, step: int, folder: Path) -> None:
-        """A checkpoint stands in ``folder``."""
+Row = dict[str, Any]
 
 
 class Listeners(Listener):
@@ -34,58 +28,92 @@ class Listeners(Listener):
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._all = list(listeners)
 
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """See :class:`~xpsr_cli.training.loop.Listener`, as for the others."""
+        for listener in self._all:
+            listener.begin(stage, step, steps)
+
     def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
+        """All hear it."""
         for listener in self._all:
             listener.log(step, losses, learning_rate)
 
     def validate(self, step: int, model_folder: Path) -> None:
+        """All hear it."""
         for listener in self._all:
             listener.validate(step, model_folder)
 
     def saved(self, step: int, folder: Path) -> None:
+        """All hear it."""
         for listener in self._all:
             listener.saved(step, folder)
 
 
 class MetricsFile(Listener):
-    """``metrics.jsonl``: a JSON object a line, of losses and of validations. A kill leaves whole lines.
+    """``metrics.jsonl``: one JSON object a line, of losses and of validations.
 
-    ``resumed`` is the step the run goes on from: what an earlier session told of later steps is forgotten, since those
-    steps are done again.
+    A line is written in one go, so that a kill leaves whole ones. When a run goes on from a checkpoint, what was told
+    of later steps is forgotten: those steps are done again.
+
+    Args:
+        path: the file.
+        tell: hears every object too.
     """
 
-    def __init__(self, path: Path, resumed: int) -> None:
+    def __init__(self, path: Path, tell: Callable[[Row], None] | None = None) -> None:
         self.path = path
-        rows = [row for row in read_metrics(path) if row["step"] <= resumed]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(map(_line, rows)), encoding="utf-8")
-        os.replace(part, path)
+        self.stage = STAGES[0]
+        self._tell = tell
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """Forget what comes after ``step`` of this stage."""
+        self.stage = stage
+        position = STAGES.index(stage), step
+        rows = list(read_metrics(self.path))
+        kept = [row for row in rows if (STAGES.index(row["stage"]), row["step"]) <= position]
+        if len(kept) < len(rows) or _is_torn(self.path):
+            part = self.path.with_name(self.path.name + ".part")
+            part.write_text("".join(map(_line, kept)), encoding="utf-8")
+            os.replace(part, self.path)
 
     def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
-        self.write({"step": step, "learning_rate": learning_rate, "losses": losses})
+        """A line of losses."""
+        self.write(step, {"learning_rate": learning_rate, "losses": losses})
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Append a line in one go."""
+    def write(self, step: int, values: Row) -> None:
+        """A line about a step of the present stage."""
+        row = _rounded({"stage": self.stage, "step": step, **values})
         with self.path.open("ab", buffering=0) as file:
             file.write(_line(row).encode())
+        if self._tell is not None:
+            self._tell(row)
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+def read_metrics(path: Path) -> Iterator[Row]:
     """The objects of a ``metrics.jsonl``; none where there is no file, and a line that was cut off is passed over."""
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and row.get("stage") in STAGES:
             yield row
 
 
-def _line(row: dict[str, Any]) -> str:
-    return json.dumps(_rounded(row), allow_nan=False) + "\n"
+def main_terms(losses: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that are no parts of others."""
+    return {n: v for n, v in losses.items() if "/" not in n and isinstance(v, int | float) and math.isfinite(v)}
+
+
+def _is_torn(path: Path) -> bool:
+    content = path.read_bytes() if path.is_file() else b""
+    return bool(content) and not content.endswith(b"\n")
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _rounded(value: Any) -> Any:
@@ -98,51 +126,63 @@ def _rounded(value: Any) -> Any:
 
 
 class LogLines(Listener):
-    """A line in the log each time, for terminals that draw no bars."""
+    """A line in the log each time, for where no bar is drawn."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self) -> None:
+        self._stage, self._steps = "", 0
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """Say what is trained, and from where it goes on."""
+        self._stage, self._steps = stage, steps
+        log.info("%s: %s %d steps", stage, f"on after {step} of" if step else "begins,", steps)
 
     def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
-        terms = " ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        log.info("step %d of %d: %s, learning rate %.3g", step, self.total, terms, learning_rate)
+        """Losses of a step."""
+        log.info(
+            "%s %d/%d: %s, learning rate %.3g",
+            self._stage, step, self._steps, told_terms(losses), learning_rate,
+        )  # fmt: skip
 
     def saved(self, step: int, folder: Path) -> None:
-        log.info("saved step %d in %s", step, folder)
+        """Where a checkpoint stands."""
+        log.info("saved %s", folder)
+
+
+def told_terms(losses: Mapping[str, float]) -> str:
+    """``total 1.234, noise 0.5678``."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in main_terms(losses).items())
 
 
 class TensorBoard(Listener):
-    """The same numbers for TensorBoard, under ``folder``."""
+    """The same numbers as curves for TensorBoard, under ``folder``, where its package is installed.
 
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
+    Without it nothing is written, and the log says so once.
+    """
 
-    @classmethod
-    def open(cls, folder: Path, resumed: int) -> TensorBoard | None:
-        """Where the ``tensorboard`` package is installed; else ``None``, and a note says what is missing."""
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: Any = None
+        self._open: Callable[..., Any] | None = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            log.info("The curves are not written for TensorBoard: the package tensorboard is not installed.")
-            return None
-        return cls(SummaryWriter(str(folder), purge_step=resumed + 1))
+            log.info("no curves for TensorBoard: its package tensorboard is not installed")
+        else:
+            self._open = SummaryWriter
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """Open the stage's curves; what they told of steps that are done again is cut off."""
+        if self._open is not None:
+            self._writer = self._open(str(self._folder / stage), purge_step=step + 1)
 
     def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
-        self.write("loss", step, losses)
-        self.write("optimizer", step, {"learning_rate": learning_rate})
+        """Losses and learning rate of a step."""
+        self.write(step, {f"loss/{name.replace('/', ' ')}": value for name, value in losses.items()})
+        self.write(step, {"learning_rate": learning_rate})
 
-    def write(self, group: str, step: int, values: dict[str, float]) -> None:
-        """Numbers of one step under ``group``."""
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
-        self._writer.flush()
-
-
-class Told(Listener):
-    """Calls back with every row as ``metrics.jsonl`` has it; for ``--json``."""
-
-    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
-        self._tell = tell
-
-    def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
-        self._tell({"step": step, "learning_rate": learning_rate, "losses": losses})
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of a step by name."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()

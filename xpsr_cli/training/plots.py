@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from xpsr_cli.training.listeners import read_metrics
+from xpsr_cli.training.checkpoint import STAGES
+from xpsr_cli.training.listeners import main_terms, read_metrics
 from xpsr_cli.training.preview import save_picture
 
 PANEL_PX = (480, 200)
@@ -44,12 +45,10 @@ def read_curves(metrics: Path) -> list[Curve]:
     """The curves in a ``metrics.jsonl``, stage after stage, in the order in which the run reported them."""
     found: dict[str, list[Point]] = {}
     for row in read_metrics(metrics):
-        stage = row.get("stage", "")
-        groups = {f"{stage}: " if stage else "": row.get("losses", {}), "validation: ": row.get("validation", {})}
-        for prefix, values in groups.items():
-            for name, value in values.items():
-                if isinstance(value, int | float) and math.isfinite(value):
-                    found.setdefault(prefix + name, []).append((row["step"], value))
+        groups = {"" if row["stage"] == STAGES[-1] else f"{row['stage']}: ": "losses", "validation: ": "validation"}
+        for prefix, group in groups.items():
+            for name, value in main_terms(row.get(group, {})).items():
+                found.setdefault(prefix + name, []).append((row["step"], value))
     return [Curve(title, points) for title, points in found.items()]
 
 

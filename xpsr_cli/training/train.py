@@ -1,159 +1,239 @@
-"""``xpsr train``: from a recipe and a folder of photos to a model folder."""
+"""``xpsr train``: from a recipe and photos to a model folder, with everything a run leaves on its way.
+
+An output folder holds ``model/`` (for ``--model``), ``checkpoints/``, ``metrics.jsonl``, ``losses.png``, a sheet of
+pictures per validation in ``validation/``, ``tensorboard/``, ``run.json`` (what was asked) and, of a new small model,
+``tokenizer/``.
+"""
 
 from __future__ import annotations
 
-import copy
+import logging
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from transformers import CLIPTokenizer
-
-from xpsr_cli.errors import UsageError, WeightsError
-from xpsr_cli.models.loading import load_components, save_components
-from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
-from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
+from xpsr_cli.errors import UsageError
+from xpsr_cli.models.folders import read_json, write_json
+from xpsr_cli.models.loading import Components
+from xpsr_cli.settings import SamplingPreset
+from xpsr_cli.training.bases import (
+    check_fusion,
+    check_prediction,
+    find_stable_diffusion,
+    from_stable_diffusion,
+    from_xpsr,
+)
+from xpsr_cli.training.build import MINI_PRESET, build_mini, check_sizes, keep_tokenizer, run_tokenizer
 from xpsr_cli.training.checkpoint import latest, recover
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos, split_photos
-from xpsr_cli.training.degradation import Degradation
-from xpsr_cli.training.loop import Trainer
+from xpsr_cli.training.export import export_model
+from xpsr_cli.training.listeners import Row
+from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.preview import draw_pairs, save_picture
 from xpsr_cli.training.processes import make_accelerator
-from xpsr_cli.training.recipe import MiniModelRecipe, Recipe
-from xpsr_cli.training.words import high_prompt, low_prompt, negative_prompt
+from xpsr_cli.training.recipe import ExistingModelRecipe, MiniModelRecipe, Recipe, StableDiffusionRecipe
+from xpsr_cli.training.records import Records
+from xpsr_cli.weights import find_model, read_preset
 
-MINI_PRESET = SamplingPreset(
-    steps=1,
-    guidance_scale=1.15,
-    scheduler=SchedulerName.DDIM,
-    start=StartLatent.NOISE,
-    start_noise=0.0,
-    color_fix=ColorFix.WAVELET,
-    sizing=Sizing.PAD,
-    long_prompts=LongPrompts.CHUNK,
-    captions=CaptionSource.MEASURED,  # the words it knows are measured ones; a multimodal model's are mostly new to it
-)
+log = logging.getLogger(__name__)
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from; ``None`` is what the recipe says."""
+
+    init_from: str | None = None  # an XPSR model: a name of the registry, a folder or a hub id
+    base: str | None = None  # the Stable Diffusion that it stands on, named alike
 
 
 def run(
     recipe: Recipe,
-    data: Path,
+    data: Path | Sequence[Path],
     output: Path,
     *,
-    resume: bool = False,
-    init_from: Path | None = None,
+    resume: bool | Path = False,
+    init_from: str | Path | None = None,
+    base: str | Path | None = None,
     minutes: float | None = None,
+    device: str = "auto",
+    captions: Mapping[str, str] | None = None,
+    listener: Listener | None = None,
+    tell: Callable[[Row], None] | None = None,
 ) -> bool:
-    """Train ``recipe`` on the photos in ``data``.
+    """Train ``recipe`` on the photos in ``data``. Each process of a launcher calls this; only the main one writes.
 
     Args:
         recipe: what to train.
-        data: folder of large photos, at least the recipe's crop size.
-        output: receives ``model/`` (diffusers layout), ``checkpoints/`` and ``metrics.jsonl``.
-        resume: go on from the last checkpoint; without it an output folder that holds a run is refused.
-        init_from: a model folder of this recipe's sizes to start from, with its tokenizer; stage one is then skipped.
+        data: large photos, at least the recipe's crop size: one source or several.
+        output: receives everything.
+        resume: go on from the last checkpoint, or from the one in this folder; without it an output folder that holds
+            a run is refused. A run without a checkpoint begins.
+        init_from: an XPSR model to start from; of the recipe's sizes, if the recipe says any.
+        base: the Stable Diffusion to stand on instead of the recipe's.
         minutes: save and stop after this long; None trains to the end.
+        device: what to train on; ``auto`` is the best one there is, of a launcher's process its own.
+        captions: what is in a photo by the SHA-256 of its file, for recipes with ``data.captions = "store"``.
+        listener: hears of the run instead of the log.
+        tell: hears every object of ``metrics.jsonl``.
 
     Returns:
         Whether the recipe was trained to its end.
 
     Raises:
-        UsageError: ``output`` already holds a run, or the photos are too small.
+        UsageError: ``output`` already holds a run, or there are no photos that are large enough.
         PhotoError: no photo could be read.
-        WeightsError: ``init_from`` or the saved state is of another architecture.
+        WeightsError: a model that is not there, is damaged or does not fit.
     """
     started = time.monotonic()
-    recover(output)
+    accelerator = make_accelerator(recipe, device)
+    with accelerator.main_process_first():  # what the main one repairs or writes, the others find
+        recover(output)
     if latest(output) is not None and not resume:
         raise UsageError(f"{output} already holds a training run.", "Add --resume to go on, or choose another folder.")
-    photos = [photo for photo in read_photos(data) if min(photo.pixels.shape[:2]) >= recipe.data.crop_px]
-    if not photos:
-        raise UsageError(f"No photo in {data} is at least {recipe.data.crop_px} pixels on each side.")
-    training, _ = split_photos(photos, recipe)
-    if not training:
-        raise UsageError(f"{data} has no photo left to train on after the held-out ones.")
-    output.mkdir(parents=True, exist_ok=True)
-
-    if init_from is not None:
-        CLIPTokenizer.from_pretrained(init_from / "tokenizer", local_files_only=True).save_pretrained(
-            output / "tokenizer"
-        )
-    tokenizer = _tokenizer(output / "tokenizer", training)
-    if not isinstance(recipe.model, MiniModelRecipe):
-        raise UsageError(f"The recipe {recipe.name} is not of a small model.", "Train xpsr-mini.")
-    networks = TrainedNetworks(*build_networks(recipe.model, tokenizer, recipe.seed))
-    pairs = TrainingPairs(
-        training, recipe, prompt_suffix=MINI_PRESET.prompt_suffix, negative_low_prompt=MINI_PRESET.negative_low_prompt
-    )
-
-    def export(folder: Path) -> None:
-        _export(folder, networks, tokenizer, recipe.name)
-
-    if init_from is not None:
-        _start_from(init_from, networks)
+    training, held_out = _photos(data, recipe)
+    with accelerator.main_process_first():
+        start = _remembered(output, recipe, Start(_given(init_from), _given(base)), resume=bool(resume))
+        model = _starting_model(recipe, training, output / "tokenizer", start, resume=bool(resume))
+    networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
     trainer = Trainer(
         recipe=recipe,
         networks=networks,
-        tokenizer=tokenizer,
-        pairs=pairs,
-        scheduler_config=SCHEDULER_CONFIG,
+        tokenizer=model.tokenizer,
+        pairs=_pairs(training, recipe, model.preset, captions),
+        scheduler_config=model.scheduler_config,
         output=output,
-        export=export,
-        accelerator=make_accelerator(recipe),
+        export=partial(export_model, networks=networks, model=model),
+        accelerator=accelerator,
         deadline=math.inf if minutes is None else started + 60 * minutes,
     )
-    if init_from is not None:
+    if start.init_from is not None and recipe.autoencoder is not None:
         trainer.skip_autoencoder()
-    if resume:
-        trainer.resume()
-    return trainer.run()
+    if resume and trainer.resume(None if resume is True else resume) is None:
+        log.info("%s holds no checkpoint yet: the run begins", output)
+    if not accelerator.is_main_process:
+        return trainer.run()
+    records = Records(trainer, held_out, listener, tell)
+    finished = trainer.run()
+    counts = f"{len(training)} to train on, {len(held_out)} held out"
+    records.finish(finished, {"photos": counts, "starts from": _origin(recipe, start)})
+    return finished
 
 
-def _start_from(folder: Path, networks: TrainedNetworks) -> None:
-    """Copy the weights of a model folder into ``networks``."""
-    components = load_components(folder)
-    for name, module in networks.parts().items():
-        try:
-            module.load_state_dict(getattr(components, name).state_dict())
-        except RuntimeError as error:
-            raise WeightsError(
-                f"{folder / name} does not fit the recipe: {str(error).splitlines()[-1].strip()}",
-                "Start from a model of the recipe's own sizes.",
-            ) from error
+def preview(
+    recipe: Recipe,
+    data: Path | Sequence[Path],
+    count: int,
+    picture: Path,
+    *,
+    init_from: str | Path | None = None,
+    captions: Mapping[str, str] | None = None,
+) -> None:
+    """Draw the first ``count`` training pairs as they will be trained on into ``picture``; errors as :func:`run`."""
+    training, _ = _photos(data, recipe)
+    pairs = _pairs(training, recipe, _preset(recipe, _given(init_from)), captions)
+    save_picture(draw_pairs([pairs[index] for index in range(count)]), picture)
 
 
-def _export(folder: Path, networks: TrainedNetworks, tokenizer: CLIPTokenizer, name: str) -> None:
-    """Write a model folder people can use: half precision, but for the small autoencoder, which halves no file."""
-    halves = {
-        part: torch.nn.Module.to(copy.deepcopy(module), torch.float16)  # diffusers' own warns at every cast
-        for part, module in networks.parts().items()
-        if part != "vae"
-    }
-    save_components(
-        folder,
-        name=name,
-        tokenizer=tokenizer,
-        vae=networks.vae,
-        scheduler_config=SCHEDULER_CONFIG,
-        preset=MINI_PRESET,
-        **halves,  # type: ignore[arg-type]
+def _given(name: str | Path | None) -> str | None:
+    return None if name is None else str(name)
+
+
+def _photos(data: Path | Sequence[Path], recipe: Recipe) -> tuple[list[TrainingPhoto], list[TrainingPhoto]]:
+    """(training, held out), of all sources."""
+    sources = [data] if isinstance(data, Path) else list(data)
+    named, side = ", ".join(map(str, sources)), recipe.data.crop_px
+    photos = [photo for source in sources for photo in read_photos(source)]
+    photos = [photo for photo in photos if min(photo.pixels.shape[:2]) >= side]
+    if not photos:
+        raise UsageError(
+            f"No photo in {named} is at least {side} pixels on each side.",
+            "Train on larger photos, or on smaller crops (--set data.crop_px=64).",
+        )
+    training, held_out = split_photos(photos, recipe)
+    if not training:
+        raise UsageError(
+            f"{named} has no photo left to train on after the {len(held_out)} held-out ones.",
+            "Add photos, or hold out fewer (--set data.held_out_photos=0).",
+        )
+    return training, held_out
+
+
+def _pairs(
+    photos: list[TrainingPhoto], recipe: Recipe, preset: SamplingPreset, captions: Mapping[str, str] | None
+) -> TrainingPairs:
+    return TrainingPairs(
+        photos, recipe, prompt_suffix=preset.prompt_suffix, negative_low_prompt=preset.negative_low_prompt
     )
 
 
-def _tokenizer(folder: Path, photos: list[TrainingPhoto]) -> CLIPTokenizer:
-    """The run's tokenizer, made once: from every kind of prompt the model will be trained with.
+def _remembered(output: Path, recipe: Recipe, start: Start, *, resume: bool) -> Start:
+    """Write down what was asked; a run that goes on starts from what it began with, unless something else is named."""
+    output.mkdir(parents=True, exist_ok=True)
+    before = read_json(output / RUN) if resume and (output / RUN).is_file() else {}
+    start = Start(start.init_from or before.get("init_from"), start.base or before.get("base"))
+    write_json({"recipe": asdict(recipe), **asdict(start)}, output / RUN)
+    return start
 
-    Merges of equal count are ordered at random by the tokenizer library, so a run must keep the one it began with.
+
+def _starting_model(
+    recipe: Recipe, photos: list[TrainingPhoto], tokenizer: Path, start: Start, *, resume: bool
+) -> Components:
+    """The model at step 0. Of one that goes on, only what training does not change matters.
+
+    ``tokenizer`` is the folder where a small model of its own keeps its tokenizer.
     """
-    if folder.is_dir():
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    rng = np.random.default_rng(0)
-    texts = [MINI_PRESET.prompt_suffix, MINI_PRESET.negative_prompt, MINI_PRESET.negative_low_prompt]
-    for photo in photos:
-        drawn = Degradation(rng.uniform(0, 4), rng.uniform(0, 20), rng.uniform(30, 110))
-        texts += [high_prompt(photo.category, photo.name, rng), low_prompt(drawn, rng), negative_prompt(rng)]
-    tokenizer = build_tokenizer(texts)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
+    if isinstance(recipe.model, MiniModelRecipe):
+        return _starting_mini(recipe, recipe.model, photos, tokenizer, start.init_from, resume=resume)
+    if isinstance(recipe.model, StableDiffusionRecipe):
+        base = start.base or recipe.model.stable_diffusion
+        if start.init_from is None:
+            folder = find_stable_diffusion(base)
+            model = from_stable_diffusion(folder, recipe.model, recipe.name, recipe.seed)
+        else:
+            model = from_xpsr(start.init_from, base)
+            check_fusion(model, recipe.model, start.init_from)
+    else:
+        model = from_xpsr(start.init_from or recipe.model.init_from, start.base)
+    model.name = recipe.name
+    check_prediction(model.scheduler_config, recipe.loss.prediction, _origin(recipe, start))
+    return model
+
+
+def _starting_mini(
+    recipe: Recipe,
+    sizes: MiniModelRecipe,
+    photos: list[TrainingPhoto],
+    tokenizer: Path,
+    init_from: str | None,
+    *,
+    resume: bool,
+) -> Components:
+    if init_from is None or (resume and tokenizer.is_dir()):
+        return build_mini(sizes, run_tokenizer(tokenizer, photos), recipe.name, recipe.seed)
+    model = from_xpsr(init_from, None)
+    check_sizes(model, sizes, init_from)
+    keep_tokenizer(model.tokenizer, tokenizer)
+    model.name = recipe.name
+    return model
+
+
+def _preset(recipe: Recipe, init_from: str | None) -> SamplingPreset:
+    """How the model will be sampled, known before it is loaded."""
+    if isinstance(recipe.model, ExistingModelRecipe):
+        return read_preset(find_model(init_from or recipe.model.init_from))
+    return MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
+
+
+def _origin(recipe: Recipe, start: Start) -> str:
+    """What the model was made of."""
+    if isinstance(recipe.model, MiniModelRecipe):
+        return start.init_from or "random weights"
+    if isinstance(recipe.model, StableDiffusionRecipe):
+        return start.init_from or start.base or recipe.model.stable_diffusion
+    return start.init_from or recipe.model.init_from

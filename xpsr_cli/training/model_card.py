@@ -1,0 +1,65 @@
+"""The card of a trained model: what it came from and how it did, as ``README.md`` in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from xpsr_cli.training.listeners import Row, main_terms, read_metrics
+from xpsr_cli.training.recipe import Recipe
+
+_MEASURES = {"psnr": "PSNR (luma, dB)", "ssim": "SSIM", "gmsd": "GMSD", "sharpness": "sharpness, 1 is the original's"}
+
+
+def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping[str, str]) -> None:
+    """Write ``README.md``. It says nothing of when or where, so that the same run writes the same card.
+
+    Args:
+        folder: the model's.
+        recipe: what was trained.
+        metrics: the run's ``metrics.jsonl``; its last losses and last validation are told.
+        facts: further lines, by what they are about.
+    """
+    rows = list(read_metrics(metrics))
+    losses = next((row for row in reversed(rows) if "losses" in row), None)
+    validation = next((row for row in reversed(rows) if "validation" in row), None)
+    lines = [
+        f"# {recipe.name}",
+        "",
+        "An XPSR model for enlarging photos, trained with `xpsr train`.",
+        "",
+        "    xpsr upscale photo.jpg -o large.png --model FOLDER",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| recipe | {recipe.name} |",
+        *(f"| {about} | {fact} |" for about, fact in facts.items()),
+        *_losses(losses),
+        "",
+        *_validation(validation),
+    ]
+    (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _losses(row: Row | None) -> list[str]:
+    if row is None:
+        return []
+    terms = ", ".join(f"{name} {value:.4g}" for name, value in main_terms(row["losses"]).items() if value is not None)
+    return [f"| loss at step {row['step']} | {terms} |"]
+
+
+def _validation(row: Row | None) -> list[str]:
+    if row is None:
+        return []
+    values = row["validation"]
+    lines = [
+        f"Photos that it was not trained on, made small in the same way and enlarged again, at step {row['step']}:",
+        "",
+        "| measure | this model | bicubic |",
+        "|---|---:|---:|",
+    ]
+    bicubic = values.get("bicubic", {})
+    for name, title in _MEASURES.items():
+        numbers = (values.get(name), bicubic.get(name))
+        lines.append(f"| {title} | " + " | ".join("" if n is None else f"{n:.4g}" for n in numbers) + " |")
+    return lines

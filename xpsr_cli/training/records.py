@@ -1,0 +1,79 @@
+"""What a run leaves to look at: its diary, curves for TensorBoard, sheets of held-out photos, a plot, a model card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from xpsr_cli.training.dataset import TrainingPhoto
+from xpsr_cli.training.listeners import (
+    METRICS,
+    Listener,
+    Listeners,
+    LogLines,
+    MetricsFile,
+    Row,
+    TensorBoard,
+    read_metrics,
+    told_terms,
+)
+from xpsr_cli.training.loop import Trainer
+from xpsr_cli.training.model_card import write_model_card
+from xpsr_cli.training.plots import plot_metrics
+from xpsr_cli.training.validation import Validation, hold_out, told_measures
+
+log = logging.getLogger(__name__)
+
+PLOT = "losses.png"
+
+
+class Records:
+    """Listens to a trainer, in the main process, and sums up when it is done.
+
+    Args:
+        trainer: stands where the run begins or goes on.
+        held_out: photos that are not trained on.
+        listener: hears of the run instead of the log.
+        tell: hears every object of ``metrics.jsonl``.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        held_out: Sequence[TrainingPhoto],
+        listener: Listener | None,
+        tell: Callable[[Row], None] | None,
+    ) -> None:
+        self._trainer = trainer
+        output = trainer.output
+        self._metrics = MetricsFile(output / METRICS, tell)
+        board = TensorBoard(output / "tensorboard")
+        self._validation: Validation | None = None
+        if trainer.recipe.output.validate_steps and held_out:
+            self._validation = Validation(
+                hold_out(held_out, trainer.recipe),
+                output / "validation",
+                self._metrics,
+                board=board,
+                device=str(trainer.accelerator.device),
+            )
+        elif trainer.recipe.output.validate_steps:
+            log.warning("no photo is held out (data.held_out_photos), so there is no validation")
+        looks = [self._validation] if self._validation is not None else []
+        trainer.listener = Listeners([self._metrics, board, *looks, listener or LogLines()])
+
+    def finish(self, finished: bool, facts: Mapping[str, str]) -> None:
+        """A last validation if the recipe was finished, the plot, the card with ``facts``, and a line that sums up."""
+        output, step = self._trainer.output, self._trainer.position.step
+        model = output / "model"
+        if self._validation is not None and finished and self._last("validation").get("step") != step:
+            self._validation.validate(step, model)
+        plot_metrics(output / METRICS, output / PLOT)
+        steps = f"{step} of {self._trainer.recipe.optimizer.steps} ({self._trainer.position.stage})"
+        write_model_card(model, self._trainer.recipe, output / METRICS, {**facts, "steps": steps})
+        losses, validation = self._last("losses").get("losses", {}), self._last("validation").get("validation", {})
+        log.info("%s", "; ".join(filter(None, (f"steps: {steps}", told_terms(losses), told_measures(validation)))))
+
+    def _last(self, about: str) -> Row:
+        rows = [row for row in read_metrics(self._trainer.output / METRICS) if about in row]
+        return rows[-1] if rows else {}
