@@ -1,104 +1,81 @@
-"""Folders of large photos, degraded on the fly into training pairs.
+"""Training pairs: a crop of a large photo, the small photo it is to be made from, and the words for both.
 
-Every pair is a pure function of (seed, index): workers, restarts and batch order cannot change it.
+Every pair is a pure function of recipe, photos and index: workers, restarts and batch order cannot change it.
 """
 
-# shapes: B batch, S crop side in pixels
+# shapes: S crop side in pixels; crops are (S, S, 3) float32 in [0, 1]
 
 from __future__ import annotations
 
-import csv
-import logging
-import re
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from xpsr_cli.errors import PhotoError
-from xpsr_cli.training.degradation import blur, degrade, gaussian_kernel
+from xpsr_cli.photos.photo import Floats, Pixels
+from xpsr_cli.training.crops import Crops
+from xpsr_cli.training.degradation import Degradation, Degrader, blur, gaussian_kernel
 from xpsr_cli.training.recipe import Recipe
-from xpsr_cli.training.words import CATEGORIES, high_prompt, low_prompt, negative_prompt
+from xpsr_cli.training.sources import PhotoSet, read_photos, read_source
+from xpsr_cli.training.splits import split_photos
+from xpsr_cli.training.texts import prompts, with_captions
+from xpsr_cli.training.training_photo import LeftOut, TrainingPhoto
+from xpsr_cli.training.words import low_prompt, negative_prompt
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "SCALE",
+    "LeftOut",
+    "PhotoSet",
+    "TrainingPairs",
+    "TrainingPhoto",
+    "read_photos",
+    "read_source",
+    "split_photos",
+]
+
 SCALE = 4
-SUFFIXES = (".webp", ".png", ".jpg", ".jpeg")
-
-
-@dataclass(frozen=True)
-class TrainingPhoto:
-    """A large photo in memory with what is known about it."""
-
-    file: str
-    pixels: np.ndarray  # (H, W, 3) uint8
-    photo_id: str  # crops of one photograph share it
-    category: str
-    name: str  # words of the file name, may be empty
-
-
-def read_photos(folder: Path) -> list[TrainingPhoto]:
-    """All photos of a folder; ``MANIFEST.csv`` beside them may name ``photo_id``, ``category`` and caption words.
-
-    A file that cannot be read is named in the log and left out.
-
-    Raises:
-        PhotoError: the folder holds no readable photo.
-    """
-    manifest: dict[str, dict[str, str]] = {}
-    if (folder / "MANIFEST.csv").is_file():
-        with (folder / "MANIFEST.csv").open(newline="", encoding="utf-8") as rows:
-            manifest = {row["file"]: row for row in csv.DictReader(rows)}
-    photos = []
-    for path in sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES):
-        try:
-            pixels = np.asarray(Image.open(path).convert("RGB"))
-        except (OSError, UnidentifiedImageError) as error:
-            log.warning("left out %s: %s", path.name, error)
-            continue
-        row = manifest.get(path.name, {})
-        words = re.sub(r"[^a-z ]+", " ", row.get("caption_from_filename", "").lower())
-        category = row.get("category", "")
-        photos.append(
-            TrainingPhoto(
-                file=path.name,
-                pixels=pixels,
-                photo_id=row.get("photo_id", path.stem),
-                category=category if category in CATEGORIES else "object",
-                name=" ".join(word for word in words.split() if len(word) > 2)[:60],
-            )
-        )
-    if not photos:
-        raise PhotoError(f"No photo could be read in {folder}.", f"Training reads {', '.join(SUFFIXES)} files.")
-    return photos
-
-
-def split_photos(photos: list[TrainingPhoto], recipe: Recipe) -> tuple[list[TrainingPhoto], list[TrainingPhoto]]:
-    """(training, held out): whole photographs with all their crops, some named and some drawn by the recipe's seed."""
-    ids = sorted({photo.photo_id for photo in photos})
-    drawn = np.random.default_rng(recipe.seed).permutation(ids)[: recipe.data.held_out_photos]
-    chosen = {*drawn, *recipe.data.held_out_ids}
-    return [p for p in photos if p.photo_id not in chosen], [p for p in photos if p.photo_id in chosen]
 
 
 class TrainingPairs(Dataset):
-    """Endless training pairs: item ``index`` is drawn from (seed, index) alone.
+    """Endless training pairs: item ``index`` is drawn from (recipe, photos, index) alone.
 
-    An item holds ``target_pm1`` (3, S, S) and ``enlarged_pm1`` (3, S, S) float32, and the two prompts. With
-    ``negative_probability`` the target is a blurred photo under the negative prompt (SUPIR section 3.4), so that
-    guidance away from that prompt is guidance towards sharpness.
+    An item holds ``target_pm1`` (3, S, S) and ``enlarged_pm1`` (3, S, S) float32, and the two prompts ``high`` and
+    ``low``. Large photos are degraded on the fly, with the words for what was drawn; prepared pairs come with their
+    own small photos and texts. With ``clean_condition`` the small photo is the target itself, and the words are those
+    of a clean photo (specs D3). With ``negative_probability`` the target is a blurred photo under the negative prompt
+    (SUPIR section 3.4), so that guidance away from that prompt is guidance towards sharpness.
+
+    Args:
+        photos: what is trained on, see :func:`~xpsr_cli.training.sources.read_source`.
+        recipe: its ``data`` section says everything else.
+        prompt_suffix: the words that ask for quality, most times added to the high-level prompt.
+        negative_low_prompt: what negative samples say of their quality half of the time.
+        captions: what is in a photo, by the SHA-256 of its file; read when ``data.captions`` is ``store``.
+
+    Raises:
+        UsageError: a degradation that does not exist, or ``data.captions`` is ``store`` and no photo has a caption.
     """
 
     def __init__(
-        self, photos: list[TrainingPhoto], recipe: Recipe, *, prompt_suffix: str, negative_low_prompt: str
+        self,
+        photos: Sequence[TrainingPhoto],
+        recipe: Recipe,
+        *,
+        prompt_suffix: str,
+        negative_low_prompt: str,
+        captions: Mapping[str, str] | None = None,
     ) -> None:
+        if recipe.data.captions == "store":
+            photos = with_captions(photos, captions or {})
         self.photos = photos
         self.recipe = recipe
         self.prompt_suffix = prompt_suffix
         self.negative_low_prompt = negative_low_prompt
+        self._crops = Crops(photos, recipe)
+        self._degrader = Degrader(recipe.data.degradations, SCALE, recipe.data.sharpen_target)
         sigma = recipe.data.negative_blur_px
         self._negative_kernel = gaussian_kernel(sigma, sigma, 0.0)
 
@@ -106,40 +83,51 @@ class TrainingPairs(Dataset):
         return 2**31
 
     def __getitem__(self, index: int) -> dict[str, Tensor | str]:
-        rng = np.random.default_rng([self.recipe.seed, index])
-        photo = self.photos[rng.integers(len(self.photos))]
-        large = _augmented_crop(photo.pixels, self.recipe.data.crop_px, rng)
-        small, drawn = degrade(
-            large, rng, scale=SCALE, second_order_probability=self.recipe.data.degradations.get("xpsr", 0.0)
-        )
-        side = self.recipe.data.crop_px
-        enlarged = (
-            np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255
-        )
-        high, low, negative = self._prompts(photo, low_prompt(drawn, rng), rng)
-        target = blur(large, self._negative_kernel) if negative else large
-        return {"target_pm1": _to_pm1(target), "enlarged_pm1": _to_pm1(enlarged), "high": high, "low": low}
-
-    def _prompts(self, photo: TrainingPhoto, low: str, rng: np.random.Generator) -> tuple[str, str, bool]:
         data = self.recipe.data
+        photo, crop, rng = self._crops.read(index)
+        turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+        target = _turned(crop.large, turns, mirrored)
+        if photo.small is None or crop.small is None:
+            target, small, drawn = self._degraded(target, rng)
+            low = low_prompt(drawn, rng)
+        else:
+            small, low = _turned(crop.small, turns, mirrored), photo.small.low
+        condition = _enlarged(small, data.crop_px)
+
         if rng.random() < data.negative_probability:
-            return negative_prompt(rng), self.negative_low_prompt if rng.random() < 0.5 else low, True
-        high = "" if rng.random() < data.high_dropout else high_prompt(photo.category, photo.name, rng)
-        if rng.random() < 0.8:
-            high = f"{high} {self.prompt_suffix}".strip()
-        return high, "" if rng.random() < data.low_dropout else low, False
+            high = negative_prompt(rng)
+            low = self.negative_low_prompt if rng.random() < 0.5 else low
+            target = blur(target, self._negative_kernel)
+        else:
+            if data.clean_condition and rng.random() < data.clean_condition:
+                condition, low = target, photo.low or low_prompt(Degradation(), rng)
+            high, low = prompts(photo, low, data, self.prompt_suffix, rng)
+        return {"target_pm1": _to_pm1(target), "enlarged_pm1": _to_pm1(condition), "high": high, "low": low}
+
+    def unreadable(self) -> list[LeftOut]:
+        """Photos that were wanted since the start, by any worker, and could not be read; others were drawn instead."""
+        return self._crops.unreadable()
+
+    def _degraded(self, large: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Degradation]:
+        """(target, small photo, what was done) of a crop: where the recipe's degradations are applied."""
+        photo_01 = torch.from_numpy(large.transpose(2, 0, 1).copy())[None]
+        pairs = self._degrader(photo_01, [self._degrader.draw([int(rng.integers(2**63))])])
+        target, small = (photos[0].permute(1, 2, 0).numpy() for photos in (pairs.target_01, pairs.small_01))
+        return target, small, pairs.drawn[0]
 
 
-def _augmented_crop(pixels: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A random square crop in [0, 1], flipped and turned at random."""
-    top = rng.integers(pixels.shape[0] - side + 1)
-    left = rng.integers(pixels.shape[1] - side + 1)
-    crop = pixels[top : top + side, left : left + side]
-    crop = np.rot90(crop, int(rng.integers(4)))
-    if rng.random() < 0.5:
-        crop = crop[:, ::-1]
-    return np.ascontiguousarray(crop, dtype=np.float32) / 255
+def _turned(pixels: Pixels, turns: int, mirrored: bool) -> Floats:
+    pixels = np.rot90(pixels, turns)
+    if mirrored:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255)
 
 
-def _to_pm1(photo: np.ndarray) -> Tensor:
+def _enlarged(small: Floats, side: int) -> Floats:
+    """A small photo at the size of the crop, by Pillow's bicubic, as it is enlarged before it is upscaled."""
+    picture = Image.fromarray((small * 255 + 0.5).astype(np.uint8))
+    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / np.float32(255)
+
+
+def _to_pm1(photo: Floats) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1))) * 2 - 1

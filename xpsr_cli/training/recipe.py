@@ -29,6 +29,7 @@ class DataRecipe:
     low_dropout: float
     negative_probability: float  # blurred targets under the negative prompt
     negative_blur_px: float
+    crops_per_reading: int = 1  # taken of a photo each time it is read; more for archives that memory does not hold
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.low_dropout": (0, 1),
     "data.negative_probability": (0, 1),
     "data.negative_blur_px": (0.1, 10),
+    "data.crops_per_reading": (1, 1024),
     "autoencoder.fit_crops": (1, _MANY),
     "autoencoder.steps": (1, _MANY),
     "autoencoder.learning_rate": (0, 1),

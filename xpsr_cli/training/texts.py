@@ -1,0 +1,63 @@
+"""The two texts of a training item: what is in the photo, and how it is degraded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from xpsr_cli.errors import UsageError
+from xpsr_cli.training.recipe import DataRecipe
+from xpsr_cli.training.training_photo import TrainingPhoto, one_line
+from xpsr_cli.training.words import high_prompt
+
+log = logging.getLogger(__name__)
+
+_SUFFIX_PROBABILITY = 0.8
+
+
+def with_captions(photos: Sequence[TrainingPhoto], captions: Mapping[str, str]) -> list[TrainingPhoto]:
+    """The photos with their captions, by the SHA-256 of their files; the log says how many have none.
+
+    A photo without one keeps the text that came with it, or has the empty one.
+
+    Raises:
+        UsageError: not one photo has a text.
+        PhotoError: a file is gone.
+    """
+    known = [
+        replace(photo, high=one_line(captions.get(photo.picture.place.sha256(), "")) or photo.high) for photo in photos
+    ]
+    without = [photo.file for photo in known if not photo.high]
+    if len(without) == len(known):
+        raise UsageError(
+            f"data.captions is store, but none of the {len(known)} photos has a caption there.",
+            "Describe them with xpsr caption first, or set data.captions to words or none.",
+        )
+    if without:
+        log.warning(
+            "%d of %d photos have no caption and get the empty text, the first is %s",
+            len(without), len(known), without[0],
+        )  # fmt: skip
+    return known
+
+
+def high_text(photo: TrainingPhoto, captions: str, rng: np.random.Generator) -> str:
+    """What is in a photo: the text it has, else with ``captions`` "words" those of its category and file name."""
+    if captions == "none":
+        return ""
+    if photo.high or captions == "store" or not photo.category:
+        return photo.high
+    return high_prompt(photo.category, photo.name, rng)
+
+
+def prompts(
+    photo: TrainingPhoto, low: str, data: DataRecipe, prompt_suffix: str, rng: np.random.Generator
+) -> tuple[str, str]:
+    """(high, low) as they are trained on: either may be dropped, and most times quality is asked for."""
+    high = "" if rng.random() < data.high_dropout else high_text(photo, data.captions, rng)
+    if rng.random() < _SUFFIX_PROBABILITY:
+        high = f"{high} {prompt_suffix}".strip()
+    return high, "" if rng.random() < data.low_dropout else low
