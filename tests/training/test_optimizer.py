@@ -1,0 +1,53 @@
+"""The learning rate of every step, and 8-bit moments where they can be had."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_training import tiny_recipe
+from torch import nn
+
+from xpsr_cli.errors import MissingExtraError, UsageError
+from xpsr_cli.training.optimizer import learning_rate, make_optimizer
+from xpsr_cli.training.recipe import OptimizerRecipe
+
+STEPS = 50
+
+
+@pytest.fixture
+def recipe() -> OptimizerRecipe:
+    return replace(tiny_recipe("mini").optimizer, learning_rate=1.0, warmup_steps=10)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_warm_up_is_done(recipe: OptimizerRecipe, schedule: str) -> None:
+    rates = [learning_rate(replace(recipe, schedule=schedule), step, STEPS) for step in range(STEPS)]
+    assert rates[:10] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    assert rates[10] == pytest.approx(1.0)
+
+
+def test_schedules_after_the_warm_up(recipe: OptimizerRecipe) -> None:
+    assert {learning_rate(replace(recipe, schedule="constant"), step, STEPS) for step in range(10, STEPS)} == {1.0}
+    cosine = [learning_rate(replace(recipe, schedule="cosine"), step, STEPS) for step in range(10, STEPS + 1)]
+    assert cosine == sorted(cosine, reverse=True)
+    assert cosine[20] == pytest.approx(0.505)
+    assert cosine[-1] == pytest.approx(0.01)
+
+
+def test_adamw_has_the_recipe_s_numbers(recipe: OptimizerRecipe) -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = make_optimizer([parameter], replace(recipe, weight_decay=0.5), torch.device("cpu"))
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["betas"], group["eps"]) == (1.0, 0.5, (0.9, 0.999), 1e-8)
+    assert group["params"] == [parameter]
+
+
+def test_8_bit_moments_where_they_cannot_be_had(recipe: OptimizerRecipe) -> None:
+    installed = importlib.util.find_spec("bitsandbytes") is not None
+    expected = (UsageError, "optimizer.name=adamw") if installed else (MissingExtraError, "pip install")
+    with pytest.raises(expected[0]) as caught:
+        make_optimizer([nn.Parameter(torch.ones(3))], replace(recipe, name="adamw8bit"), torch.device("cpu"))
+    assert expected[1] in caught.value.hint
