@@ -466,3 +466,10 @@ def test_a_row_without_a_photo_is_found_by_its_hash_alone(tmp_path):
     captions = captions_of(tmp_path, {"sha256": digest("a"), "high": "one"})
     assert captions.of(Path("a.png"), digest("a")).high == "one"
     assert captions.of(Path.cwd(), NOWHERE) is None
+
+
+def test_text_files_of_photos_with_two_extensions_are_theirs(tmp_path):
+    photos = ("a.jpg", "a.jpg.png", "b.tif.webp")
+    write_text_pairs([CaptionRow(name, "", Caption(name, "", "one")) for name in photos], tmp_path)
+    file = read_captions(tmp_path)
+    assert [file.of(Path(name), "").high for name in photos] == list(photos)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xpsr_cli.captioning import caption_parquet
-from xpsr_cli.captioning.caption_rows import CaptionFile, CaptionRow
+from xpsr_cli.captioning.caption_rows import CaptionFile, CaptionRow, is_photo_name
 from xpsr_cli.captioning.captions import Caption, one_line
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.photos.formats import reason
@@ -204,7 +204,8 @@ def _text_pairs(folder: Path) -> Iterator[tuple[CaptionRow, str]]:
         )
     for name in sorted(names):
         high, low = (_first_line(folder / part / f"{name}.txt") for part in (HIGH_FOLDER, LOW_FOLDER))
-        yield CaptionRow(name, "", Caption(high, low, "person")), f"{name}.txt"
+        photo = f"{name}.png" if is_photo_name(name) else name  # a.jpg.txt is of a.jpg.png, and a.txt of a.jpg
+        yield CaptionRow(photo, "", Caption(high, low, "person")), f"{name}.txt"
 
 
 def _first_line(path: Path) -> str:

@@ -72,10 +72,14 @@ class CaptionFile:
         if not row.photo:
             return {row.sha256}, set(), set(), set()
         name = row.photo.replace("\\", "/").rstrip("/").rpartition("/")[2]
-        bare = PurePosixPath(name)
         paths = {os.path.abspath(row.photo), os.path.abspath(self.path.parent / row.photo)}
         hashes = {row.sha256} - {""}
-        return hashes, paths, {name}, {bare.stem if bare.suffix.lower() in _PHOTO_EXTENSIONS else name}
+        return hashes, paths, {name}, {PurePosixPath(name).stem if is_photo_name(name) else name}
+
+
+def is_photo_name(name: str) -> bool:
+    """Whether a name ends in what some photos' names end in."""
+    return PurePosixPath(name).suffix.lower() in _PHOTO_EXTENSIONS
 
 
 def _texts(row: CaptionRow) -> tuple[Any, ...]:
