@@ -165,6 +165,7 @@ def test_captions_come_from_a_file(upscale, photo, tmp_path):
         (["--captions", "measured", "--captioner", "llava-1.5-7b"], "the captioner is llava-1.5-7b"),
         (["--captions", "measured", "--quantize", "4bit"], "quantize is 4bit"),
         (["--caption-scope", "region"], "caption-scope is region"),
+        (["--endpoint", ""], "endpoint is '', which is no http"),
     ],
 )
 def test_what_contradicts_itself_is_refused(upscale, arguments, words):
@@ -174,9 +175,10 @@ def test_what_contradicts_itself_is_refused(upscale, arguments, words):
 
 
 def test_a_captioner_that_is_not_there_is_a_matter_of_weights(upscale):
-    made, _ = upscale("--captioner", "llava-1.5-7b")
-    assert made.code == 4
-    assert "llava-1.5-7b is not installed" in made.err
+    for name, words in (("llava-1.5-7b", "llava-1.5-7b is not installed"), ("", "There is no captioner named ''")):
+        made, _ = upscale("--captioner", name)
+        assert made.code == 4
+        assert words in made.err
 
 
 def test_a_multimodal_model_describes_and_is_asked_once(upscale, llava, monkeypatch):

@@ -48,7 +48,7 @@ def find_mllm(model: str) -> MllmFiles:
     if entry is not None:
         return _installed(entry, model)
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():  # no name at all is no folder: Path("") would be this one
         check_mllm_folder(folder)
         return MllmFiles(folder.resolve().name, folder)
     cached = hub_folder(model)
@@ -132,7 +132,7 @@ def weights_files(folder: Path) -> list[Path]:
 def _installed(entry: WeightsEntry, model: str) -> MllmFiles:
     captioners = ", ".join(e.name for e in load_registry().values() if e.kind is Kind.CAPTIONER)
     if entry.kind is not Kind.CAPTIONER:
-        raise WeightsError(f"{model} is no captioner: it is a {entry.kind.value}.", f"Captioners: {captioners}.")
+        raise WeightsError(f"{model} is no captioner: its kind is {entry.kind.value}.", f"Captioners: {captioners}.")
     folder = installed_folder(entry)
     if folder is None:
         raise WeightsError(f"The model {entry.name} is not installed.", entry.how_to_get)

@@ -166,4 +166,4 @@ def _captioner_of(source: CaptionSource, captioner: str | None, preset: Sampling
         raise UsageError("captions is mllm, but the captioner is measured.", "Leave one of them out.")
     if source is CaptionSource.AUTO and captioner is None and preset.captions is CaptionSource.MEASURED:
         return MEASURED
-    return captioner or AUTO
+    return AUTO if captioner is None else captioner

@@ -169,7 +169,7 @@ def upscale(
     from xpsr_cli.cli.photo_prompts import choose_prompts
 
     choose = partial(choose_captioner, endpoint=endpoint, quantize=quantize, device=device, precision=precision)
-    named = captioner or (AUTO if endpoint else None)
+    named = AUTO if captioner is None and endpoint is not None else captioner
     preset = read_preset(folder)
     prompts = choose_prompts(
         captions, caption_scope, prompt, low_prompt, settings, preset, named, choose, console.note
