@@ -255,3 +255,11 @@ def test_the_folder_of_all_results(tmp_path):
     assert results_folder("out/a.png") == Path("out")
     assert results_folder("a.png") == Path(".")
     assert results_folder(tmp_path) == tmp_path
+
+
+def test_a_file_is_taken_under_its_own_name_whatever_links_to_it_lie_beside_it(tmp_path):
+    (tmp_path / "m.png").touch()
+    for number in range(9):  # folders are listed in any order
+        (tmp_path / f"{number}.png").symlink_to("m.png")
+        (tmp_path / f"z{number}.png").symlink_to("m.png")
+    assert find_photos([tmp_path]) == find_photos([tmp_path / "*.png"]) == [tmp_path / "m.png"]

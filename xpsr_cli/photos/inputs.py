@@ -89,9 +89,9 @@ def find_photos(
     """The photo files that files, folders and glob patterns name, sorted, each once.
 
     A file is taken whatever its name. Of a folder (and with ``recursive`` of the folders under it) and of a pattern
-    come the files with a photo's extension; hidden ones are left out, and so are those under the folder ``leave_out``
-    (the results) where it lies below the one that is searched. Links that lead nowhere come too, to be told of one by
-    one. A name that exists is never read as a pattern.
+    come the files with a photo's extension, rather than links to them; hidden ones are left out, and so are those
+    under the folder ``leave_out`` (the results) where it lies below the one that is searched. Links that lead nowhere
+    come too, to be told of one by one. A name that exists is never read as a pattern.
     :class:`PhotoError` for whatever is not there, cannot be searched or leads to no photo, :class:`UsageError` when
     nothing is named.
     """
@@ -99,7 +99,8 @@ def find_photos(
         raise UsageError("No photo is named.", "Name files, folders or patterns such as 'photos/*.jpg'.")
     found: dict[str, Path] = {}
     for path in paths:
-        for photo in _photos_of(Path(path), recursive, None if leave_out is None else Path(leave_out)):
+        photos = _photos_of(Path(path), recursive, None if leave_out is None else Path(leave_out))
+        for photo in sorted(photos, key=lambda photo: (photo.is_symlink(), photo)):  # files before links
             found.setdefault(os.path.realpath(photo), photo)
     return sorted(found.values())
 
