@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,17 +129,16 @@ Step = Blur | Resize | Noise | Jpeg
 
 def convolve(photo: Tensor, kernel: Weights) -> Tensor:
     """Convolve every channel of (3, H, W) with an odd square kernel, borders reflected (also of tiny photos)."""
-    edge = len(kernel) // 2
-    rows, columns = (_reflected(side, edge, photo.device) for side in photo.shape[1:])
-    padded = photo[:, rows][:, :, columns]
-    size = [scipy.fft.next_fast_len(side, real=True) for side in padded.shape[1:]]
+    edge, (height, width) = len(kernel) // 2, photo.shape[1:]
+    size = [scipy.fft.next_fast_len(side + 2 * edge, real=True) for side in (height, width)]
+    padded = _reflected(photo, edge, size)
     if photo.device.type == "cpu":
-        spectrum = scipy.fft.rfft2(padded.numpy(), s=size) * scipy.fft.rfft2(kernel, s=size)
+        spectrum = scipy.fft.rfft2(padded.numpy()) * scipy.fft.rfft2(kernel, s=size)
         blurred = torch.from_numpy(scipy.fft.irfft2(spectrum, s=size))
     else:
         response = torch.fft.rfft2(torch.from_numpy(kernel).to(photo.device), s=size)
-        blurred = torch.fft.irfft2(torch.fft.rfft2(padded, s=size) * response, s=size)
-    return blurred[:, 2 * edge : padded.shape[1], 2 * edge : padded.shape[2]]
+        blurred = torch.fft.irfft2(torch.fft.rfft2(padded) * response, s=size)
+    return blurred[:, 2 * edge : 2 * edge + height, 2 * edge : 2 * edge + width]
 
 
 def resize(photo: Tensor, size: tuple[int, int], mode: str, *, antialias: bool = False) -> Tensor:
@@ -168,8 +168,12 @@ def _bilinear(photo: Tensor, size: tuple[int, int]) -> Tensor:
     return photo
 
 
-def _reflected(side: int, edge: int, device: torch.device) -> Tensor:
-    """Which row (or column) stands where once ``edge`` mirrored ones are put before and after ``side`` of them."""
-    period = max(1, 2 * (side - 1))
-    place = torch.arange(-edge, side + edge, device=device).remainder(period)
-    return torch.minimum(place, period - place) if side > 1 else place
+def _reflected(photo: Tensor, edge: int, size: Sequence[int]) -> Tensor:
+    """(3, H, W) in a field of ``size``, ``edge`` pixels from its top and left, with mirrored pixels all around."""
+    (height, width), (bottom, right) = photo.shape[1:], (full - edge for full in size)
+    if max(edge, bottom - height) < height and max(edge, right - width) < width:
+        return F.pad(photo, (edge, right - width, edge, bottom - height), mode="reflect")
+    for axis, (side, end) in enumerate(((height, bottom), (width, right)), start=1):  # back and forth in a tiny photo
+        place = torch.arange(-edge, end, device=photo.device).remainder(max(1, 2 * (side - 1)))
+        photo = photo.index_select(axis, torch.minimum(place, (2 * (side - 1) - place).abs()))
+    return photo
