@@ -57,6 +57,7 @@ class RunState:
 
     networks: TrainedNetworks
     optimizer: Any  # torch's, or accelerate's around it
+    optimizer_name: str  # the recipe's word for its kind
     average: EMAModel | None
     scaler: Any  # of fp16, else None
 
@@ -154,15 +155,18 @@ def load_average(folder: Path, networks: TrainedNetworks, average: EMAModel) -> 
 
 
 def load_optimizer(folder: Path, state: RunState) -> None:
-    """Put the optimizer's moments of a checkpoint (and the loss scale of fp16) into ``state``."""
+    """Put the optimizer's moments of a checkpoint, and the loss scale of fp16, into ``state``.
+
+    Raises:
+        UsageError: they are of another kind of optimizer.
+    """
     saved = _load_extras(folder)
-    try:
-        state.optimizer.load_state_dict(saved["optimizer"])
-    except (ValueError, KeyError) as error:
-        raise WeightsError(
-            f"The checkpoint {folder} has an optimizer of another kind: {error}.",
-            "Resume with the optimizer.name that the run was started with.",
-        ) from error
+    if saved["name"] != state.optimizer_name:
+        raise UsageError(
+            f"optimizer.name is {state.optimizer_name!r}, but the checkpoint {folder} is one of {saved['name']!r}.",
+            f"Resume with optimizer.name={saved['name']}.",
+        )
+    state.optimizer.load_state_dict(saved["optimizer"])
     if state.scaler is not None and saved["scaler"]:
         state.scaler.load_state_dict(saved["scaler"])
 
@@ -207,13 +211,18 @@ def _written_beside(place: Path) -> Iterator[Path]:
         replace_folder(temporary, place)
         _sync(place.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise WeightsError(
-            f"{place} could not be saved: {reason.rstrip('.')}.",
+            f"{place} could not be saved: {_reason(error)}.",
             "What was saved before is untouched: make room on the disk and go on with --resume latest.",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, without how the libraries wrap it."""
+    said = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
+    return said.rpartition("I/O error: ")[2].partition(" (os error")[0].rstrip(".")
 
 
 def _write_state(folder: Path, state: RunState, position: Position) -> None:
@@ -225,6 +234,7 @@ def _write_state(folder: Path, state: RunState, position: Position) -> None:
         averaged = dict(zip(state.networks.trained(), state.average.shadow_params, strict=True))
         save_file(_contiguous(averaged), folder / "average.safetensors")
     extras = {
+        "name": state.optimizer_name,
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict() if state.scaler is not None else {},
         "average_steps": average_steps,

@@ -49,9 +49,9 @@ def _adamw8bit(device: torch.device) -> Any:
         raise MissingExtraError(
             "optimizer.name=adamw8bit needs bitsandbytes, which is not installed.", "Run: pip install 'xpsr[quant]'"
         ) from None
-    trial = nn.Parameter(torch.zeros(8192, device=device))  # smaller ones are kept in 32 bits
-    trial.grad = torch.ones_like(trial)
     try:
+        trial = nn.Parameter(torch.zeros(8192, device=device))  # smaller ones are kept in 32 bits
+        trial.grad = torch.ones_like(trial)
         adamw([trial], lr=1.0).step()
     except Exception as error:  # a kernel that is missing raises anything
         reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
