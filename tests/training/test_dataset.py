@@ -87,9 +87,22 @@ def test_captions_come_by_the_content_of_the_file(folder, photos, caplog):
     assert high_texts(pairs) == {"a lake at dawn", "", "clouds"}
     assert "1 of 3 photos have no caption" in caplog.text
     assert "1.png" in caplog.text
-    with refusal(UsageError, "none of the 3 photos", "xpsr caption"):
-        make_pairs(photos, 'data.captions="store"', captions={})
+    assert high_texts(make_pairs(pairs.photos, 'data.captions="store"')) == high_texts(pairs)
+    for none in ({}, None):
+        with refusal(UsageError, "none of the 3 photos", "xpsr caption"):
+            make_pairs(photos, 'data.captions="store"', captions=none)
     assert "lake at dawn" not in high_texts(make_pairs(photos, captions=store))  # the recipe asks for words
+
+
+def test_captions_may_be_any_mapping(folder, photos):
+    class Sought(dict):
+        """Knows what it is asked for, not how much it holds."""
+
+        def __len__(self):
+            raise TypeError
+
+    digest = hashlib.sha256((folder / "0.png").read_bytes()).hexdigest()
+    assert "a lake" in high_texts(make_pairs(photos, 'data.captions="store"', captions=Sought({digest: "a lake"})))
 
 
 def test_low_texts_say_what_was_done(photos):

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.photos.source import read_photo
+from xpsr_cli.training.crops import UnreadableError
 from xpsr_cli.training.dataset import read_photos, read_source, split_photos
 
 
@@ -159,6 +160,20 @@ def test_photos_of_several_kinds_in_one_folder_are_refused(tmp_path):
         source(tmp_path)
 
 
+def test_several_sources_are_read_as_one(tmp_path):
+    save(tmp_path / "photos" / "a.png", picture())
+    write_shard(tmp_path / "shards" / "0.tar", {"b.png": encoded(picture())})
+    both = [tmp_path / "photos", tmp_path / "shards"]
+    assert files(source(both)) == ["a.png", "0.tar/b.png"]
+    size = 40 * 48 * 3
+    assert all(photo.is_kept for photo in source(both, memory_bytes=2 * size).photos)
+    assert not any(photo.is_kept for photo in source(both, memory_bytes=2 * size - 1).photos)
+    (tmp_path / "empty").mkdir()
+    assert files(source([*both, tmp_path / "empty"])) == ["a.png", "0.tar/b.png"]
+    with refusal(UsageError, f"{both[0]}, {both[1]}", "at least 64"):
+        read_source(both, make_recipe("data.crop_px=64"))
+
+
 def test_a_folder_called_hr_alone_holds_photos(tmp_path):
     save(tmp_path / "HR" / "a.png", picture())
     assert files(source(tmp_path)) == ["HR/a.png"]
@@ -187,8 +202,10 @@ def test_damage_that_shows_only_later_is_named_and_another_photo_drawn(tmp_path,
     assert all(same_item(later[index], items[index]) for index in reversed(range(12)))
     (tmp_path / "0.jpg").unlink()
     (tmp_path / "2.jpg").unlink()
-    with refusal(PhotoError, "cannot be read", ".jpg"):
+    with refusal(UnreadableError, "100 photos in a row", ".jpg"):
         later[3]
+    with refusal(UnreadableError, "100 photos in a row", ".jpg"):
+        next(iter(DataLoader(later, batch_size=2, num_workers=1)))
 
 
 @pytest.mark.parametrize("crops_per_reading", [1, 4])
@@ -220,7 +237,7 @@ def test_a_photo_that_was_replaced_is_not_mistaken_for_the_old_one(tmp_path):
     save(tmp_path / "a.png", picture())
     pairs = make_pairs(source(tmp_path, memory_bytes=0).photos)
     save(tmp_path / "a.png", picture(width=40))
-    with refusal(PhotoError, "a.png"):
+    with refusal(UnreadableError, "a.png", "was changed"):
         pairs[0]
 
 

@@ -33,6 +33,20 @@ READY_BYTES = 2**29
 _ATTEMPTS = 100
 
 
+class UnreadableError(PhotoError):
+    """Photo after photo cannot be read.
+
+    Of an error in a worker torch keeps the text of its traceback, and makes another one with that. Its last line is
+    what was said.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            text.rstrip().rpartition(f"{type(self).__name__}: ")[2],
+            "Bring the photos back to where they were, and go on from the last checkpoint.",
+        )
+
+
 class Cut(NamedTuple):
     """Pixels of a crop: of the large photo, and of the small one where a pair was prepared."""
 
@@ -72,7 +86,7 @@ class Crops:
         A photo whose pixels turn out to be damaged is named in the log, and another one is drawn in its place.
 
         Raises:
-            PhotoError: a hundred photos in a row cannot be read.
+            UnreadableError: a hundred photos in a row cannot be read.
         """
         for attempt in range(_ATTEMPTS):
             place, rng = self._draw(index, attempt)
@@ -84,10 +98,7 @@ class Crops:
                 if not self._unreadable[place.photo]:
                     log.warning("left out a crop of %s: %s", photo.file, error.message)
                 self._unreadable[place.photo] = 1
-        raise PhotoError(
-            f"{_ATTEMPTS} photos in a row cannot be read. {why}",
-            "Bring the photos back to where they were, and go on from the last checkpoint.",
-        )
+        raise UnreadableError(f"{_ATTEMPTS} photos in a row cannot be read. {why}")
 
     def unreadable(self) -> list[LeftOut]:
         """Photos that were drawn, by any worker, and could not be read."""

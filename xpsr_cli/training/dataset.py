@@ -21,7 +21,7 @@ from xpsr_cli.training.degradation import Degradation, Degrader, blur, gaussian_
 from xpsr_cli.training.recipe import Recipe
 from xpsr_cli.training.sources import PhotoSet, read_photos, read_source
 from xpsr_cli.training.splits import split_photos
-from xpsr_cli.training.texts import prompts, with_captions
+from xpsr_cli.training.texts import check_texts, prompts, with_captions
 from xpsr_cli.training.training_photo import LeftOut, TrainingPhoto
 from xpsr_cli.training.words import low_prompt, negative_prompt
 
@@ -53,7 +53,8 @@ class TrainingPairs(Dataset):
         recipe: its ``data`` section says everything else.
         prompt_suffix: the words that ask for quality, most times added to the high-level prompt.
         negative_low_prompt: what negative samples say of their quality half of the time.
-        captions: what is in a photo, by the SHA-256 of its file; read when ``data.captions`` is ``store``.
+        captions: what is in a photo, by the SHA-256 of its file, where ``data.captions`` is ``store``; ``None`` where
+            the photos have their texts already.
 
     Raises:
         UsageError: a degradation that does not exist, or ``data.captions`` is ``store`` and no photo has a caption.
@@ -69,7 +70,8 @@ class TrainingPairs(Dataset):
         captions: Mapping[str, str] | None = None,
     ) -> None:
         if recipe.data.captions == "store":
-            photos = with_captions(photos, captions or {})
+            photos = photos if captions is None else with_captions(photos, captions)
+            check_texts(photos)
         self.photos = photos
         self.recipe = recipe
         self.prompt_suffix = prompt_suffix

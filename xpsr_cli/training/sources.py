@@ -1,4 +1,4 @@
-"""What a training run is given: a folder of large photos, prepared pairs, or tar shards. One kind, found by looking.
+"""What a training run is given: folders of large photos, of prepared pairs, or of tar shards, told apart by looking.
 
 Photos stay where they lie. A set whose pixels fit in memory is decoded at once; of a larger one only headers are read,
 and crops are when they are wanted.
@@ -35,16 +35,20 @@ class PhotoSet:
 
 
 def read_source(
-    path: Path, recipe: Recipe, *, leave_out: Path | None = None, memory_bytes: int = MEMORY_BYTES
+    source: Path | Sequence[Path],
+    recipe: Recipe,
+    *,
+    leave_out: Path | None = None,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> PhotoSet:
     """Find the photos to train on, all of them at least as large as the recipe's crops.
 
     Args:
-        path: a folder of photos, a folder with prepared pairs in it (``HR`` and ``LR``, as in
-            :mod:`~xpsr_cli.training.prepared_pairs`), a folder of tar shards, one shard or one photo. Folders in
-            it are searched too, hidden ones are not.
+        source: a folder of photos, a folder with prepared pairs in it (``HR`` and ``LR``, as in
+            :mod:`~xpsr_cli.training.prepared_pairs`), a folder of tar shards, one shard or one photo; or several of
+            these. Folders in it are searched too, hidden ones are not.
         recipe: says how large the crops are.
-        leave_out: a folder below ``path`` that is not searched, such as the run's own.
+        leave_out: a folder below a source that is not searched, such as the run's own.
         memory_bytes: photos are kept in memory if all of them together take no more.
 
     Returns:
@@ -52,9 +56,9 @@ def read_source(
 
     Raises:
         PhotoError: nothing is there, no photo in it can be read, or a shard is damaged.
-        UsageError: ``path`` holds photos of several kinds, or only photos that are smaller than a crop.
+        UsageError: a folder holds photos of several kinds, or there are only photos that are smaller than a crop.
     """
-    return _read(path, recipe.data.crop_px, leave_out, memory_bytes)
+    return _read(source, recipe.data.crop_px, leave_out, memory_bytes)
 
 
 def read_photos(folder: Path) -> list[TrainingPhoto]:
@@ -62,10 +66,11 @@ def read_photos(folder: Path) -> list[TrainingPhoto]:
     return _read(folder, 1, None, MEMORY_BYTES).photos
 
 
-def _read(path: Path, crop_px: int, leave_out: Path | None, memory_bytes: int) -> PhotoSet:
+def _read(source: Path | Sequence[Path], crop_px: int, leave_out: Path | None, memory_bytes: int) -> PhotoSet:
+    paths = [source] if isinstance(source, Path) else list(source)
     photos: list[TrainingPhoto] = []
     left_out: list[LeftOut] = []
-    for found in _found(path, leave_out):
+    for found in (found for path in paths for found in _found(path, leave_out)):
         unfit = found if isinstance(found, LeftOut) else _unfit(found, crop_px)
         if unfit is not None:
             left_out.append(unfit)
@@ -76,7 +81,7 @@ def _read(path: Path, crop_px: int, leave_out: Path | None, memory_bytes: int) -
     for file in left_out:
         log.warning("left out %s: %s", file.file, file.reason)
     if not photos:
-        raise _nothing(path, crop_px, left_out)
+        raise _nothing(", ".join(map(str, paths)), crop_px, left_out)
     return PhotoSet(photos, left_out)
 
 
@@ -98,17 +103,17 @@ def _decoded(photos: Sequence[TrainingPhoto], left_out: list[LeftOut]) -> Iterat
             left_out.append(LeftOut(photo.file, error.message))
 
 
-def _nothing(path: Path, crop_px: int, left_out: Sequence[LeftOut]) -> PhotoError | UsageError:
+def _nothing(named: str, crop_px: int, left_out: Sequence[LeftOut]) -> PhotoError | UsageError:
     if any(file.too_small for file in left_out):
         return UsageError(
-            f"No photo in {path} is at least {crop_px} pixels on each side.",
+            f"No photo in {named} is at least {crop_px} pixels on each side.",
             "Train on larger photos, or on smaller crops (data.crop_px).",
         )
     if left_out:
         return PhotoError(
-            f"No photo could be read in {path}.", f"The first one, {left_out[0].file}: {left_out[0].reason}"
+            f"No photo could be read in {named}.", f"The first one, {left_out[0].file}: {left_out[0].reason}"
         )
-    return PhotoError(f"No photo could be read in {path}.", f"Training reads {FORMAT_NAMES} files, and .tar shards.")
+    return PhotoError(f"No photo could be read in {named}.", f"Training reads {FORMAT_NAMES} files, and .tar shards.")
 
 
 @dataclass

@@ -21,27 +21,24 @@ _SUFFIX_PROBABILITY = 0.8
 def with_captions(photos: Sequence[TrainingPhoto], captions: Mapping[str, str]) -> list[TrainingPhoto]:
     """The photos with their captions, by the SHA-256 of their files; the log says how many have none.
 
-    A photo without one keeps the text that came with it, or has the empty one.
-
-    Raises:
-        UsageError: not one photo has a text.
-        PhotoError: a file is gone.
+    A photo without one keeps the text that came with it, or has the empty one. :class:`PhotoError` if a file is gone.
     """
-    known = [
-        replace(photo, high=one_line(captions.get(photo.picture.place.sha256(), "")) or photo.high) for photo in photos
-    ]
+    texts = [one_line(captions.get(photo.picture.place.sha256(), "")) for photo in photos]
+    known = [replace(photo, high=text or photo.high) for photo, text in zip(photos, texts, strict=True)]
     without = [photo.file for photo in known if not photo.high]
-    if len(without) == len(known):
+    if without:
+        count = f"{len(without)} of {len(known)}"
+        log.warning("%s photos have no caption and get the empty text, the first is %s", count, without[0])
+    return known
+
+
+def check_texts(photos: Sequence[TrainingPhoto]) -> None:
+    """:class:`UsageError` for photos of which not one has a text."""
+    if not any(photo.high for photo in photos):
         raise UsageError(
-            f"data.captions is store, but none of the {len(known)} photos has a caption there.",
+            f"data.captions is store, but none of the {len(photos)} photos has a caption there.",
             "Describe them with xpsr caption first, or set data.captions to words or none.",
         )
-    if without:
-        log.warning(
-            "%d of %d photos have no caption and get the empty text, the first is %s",
-            len(without), len(known), without[0],
-        )  # fmt: skip
-    return known
 
 
 def high_text(photo: TrainingPhoto, captions: str, rng: np.random.Generator) -> str:
