@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xpsr_cli.training.plots import PANEL_PX, plot_metrics, read_curves, round_ticks, smooth
+from xpsr_cli.training.plots import PANEL_PX, labels, plot_metrics, read_curves, round_ticks, smooth
 
 
 def write(path: Path, rows: list[dict]) -> Path:
@@ -68,6 +68,21 @@ def test_ticks_are_round_and_inside(low: float, high: float, ticks: list[float])
 @pytest.mark.parametrize("span", [1e-6, 0.37, 1, 3, 7, 9.99, 64, 12345])
 def test_there_are_never_too_many_ticks_nor_none(span: float) -> None:
     assert 1 <= len(round_ticks(1, 1 + span)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("ticks", "numbers"),
+    [
+        ([1000, 2000], ["1000", "2000"]),
+        ([0.7579, 0.75795, 0.758], ["0.75790", "0.75795", "0.75800"]),
+        ([0.04, 0.06], ["0.04", "0.06"]),
+        ([-0.5, 0], ["-0.5", "0.0"]),
+        ([5], ["5"]),
+        ([0], ["0"]),
+    ],
+)
+def test_numbers_tell_ticks_apart(ticks: list[float], numbers: list[str]) -> None:
+    assert [number for _, number in labels(ticks)] == numbers
 
 
 def test_smoothing_keeps_the_mean_of_a_line_and_shrinks_noise() -> None:

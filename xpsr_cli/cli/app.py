@@ -29,7 +29,7 @@ app = typer.Typer(
 app.command("upscale", no_args_is_help=True)(upscale.upscale)
 app.command("replay", no_args_is_help=True)(replay.replay)
 app.command("caption", no_args_is_help=True)(caption.caption)
-app.command("train", no_args_is_help=True)(train.train)
+app.command("train", no_args_is_help=True, cls=train.TrainCommand)(train.train)
 app.add_typer(weights.app, name="weights")
 app.command("doctor")(doctor.doctor)
 

@@ -108,6 +108,7 @@ def keep_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Write ``folder``, whole or not at all, in place of what is there."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

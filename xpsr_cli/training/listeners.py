@@ -125,6 +125,23 @@ def _rounded(value: Any) -> Any:
     return value
 
 
+class Shown(Listener):
+    """For a bar: ``show(stage, step, steps, text)``, the text being losses and learning rate."""
+
+    def __init__(self, show: Callable[[str, int, int, str], None]) -> None:
+        self._show = show
+        self._stage, self._steps = "", 0
+
+    def begin(self, stage: str, step: int, steps: int) -> None:
+        """A bar of another stage."""
+        self._stage, self._steps = stage, steps
+        self._show(stage, step, steps, "")
+
+    def log(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
+        """The bar moves."""
+        self._show(self._stage, step, self._steps, f"{told_terms(losses)}, learning rate {learning_rate:.3g}")
+
+
 class LogLines(Listener):
     """A line in the log each time, for where no bar is drawn."""
 

@@ -70,6 +70,13 @@ def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
+def labels(ticks: Sequence[float]) -> list[tuple[float, str]]:
+    """Every tick with its number, in as many decimals as tell it from the next one."""
+    apart = ticks[1] - ticks[0] if len(ticks) > 1 else abs(ticks[0]) or 1.0
+    decimals = max(0, -math.floor(math.log10(apart) + 1e-9))
+    return [(tick, f"{tick + 0.0:.{decimals}f}") for tick in ticks]
+
+
 def _draw(curves: Sequence[Curve]) -> Image.Image:
     columns = min(COLUMNS, len(curves))
     width, height = PANEL_PX
@@ -90,14 +97,14 @@ def _panel(curve: Curve) -> Image.Image:
         across, up = (point[0] - first) / (last - first), (point[1] - low) / (high - low)
         return left + across * (PANEL_PX[0] - left - right), PANEL_PX[1] - bottom - up * (PANEL_PX[1] - top - bottom)
 
-    for tick in round_ticks(low, high):
+    for tick, label in labels(round_ticks(low, high)):
         y = place((first, tick))[1]
         draw.line([(left, y), (PANEL_PX[0] - right, y)], fill=GRID)
-        draw.text((left - 6, y), f"{tick:.4g}", fill=INK, anchor="rm")
-    for tick in round_ticks(first, last):
+        draw.text((left - 6, y), label, fill=INK, anchor="rm")
+    for tick, label in labels(round_ticks(first, last)):
         x = place((tick, low))[0]
         draw.line([(x, top), (x, PANEL_PX[1] - bottom)], fill=GRID)
-        draw.text((x, PANEL_PX[1] - bottom + 4), f"{tick:.6g}", fill=INK, anchor="ma")
+        draw.text((x, PANEL_PX[1] - bottom + 4), label, fill=INK, anchor="ma")
     draw.text((left, 4), f"{curve.title}  (last {values[-1]:.4g})", fill=INK)
     _line(draw, [place(point) for point in curve.points], LINE)
     _line(draw, [place(point) for point in zip(steps, smooth(values), strict=True)], SMOOTH)

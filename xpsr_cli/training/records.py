@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from xpsr_cli.training.dataset import TrainingPhoto
 from xpsr_cli.training.listeners import (
     METRICS,
     Listener,
@@ -20,7 +19,7 @@ from xpsr_cli.training.listeners import (
 from xpsr_cli.training.loop import Trainer
 from xpsr_cli.training.model_card import write_model_card
 from xpsr_cli.training.plots import plot_metrics
-from xpsr_cli.training.validation import Validation, hold_out, told_measures
+from xpsr_cli.training.validation import HeldOut, Validation, told_measures
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ class Records:
 
     Args:
         trainer: stands where the run begins or goes on.
-        held_out: photos that are not trained on.
+        held_out: what it is shown on, of photos that are not trained on.
         listener: hears of the run instead of the log.
         tell: hears every object of ``metrics.jsonl``.
     """
@@ -40,7 +39,7 @@ class Records:
     def __init__(
         self,
         trainer: Trainer,
-        held_out: Sequence[TrainingPhoto],
+        held_out: Sequence[HeldOut],
         listener: Listener | None,
         tell: Callable[[Row], None] | None,
     ) -> None:
@@ -51,7 +50,7 @@ class Records:
         self._validation: Validation | None = None
         if trainer.recipe.output.validate_steps and held_out:
             self._validation = Validation(
-                hold_out(held_out, trainer.recipe),
+                held_out,
                 output / "validation",
                 self._metrics,
                 board=board,

@@ -28,7 +28,7 @@ from xpsr_cli.training.bases import (
 )
 from xpsr_cli.training.build import MINI_PRESET, build_mini, check_sizes, keep_tokenizer, run_tokenizer
 from xpsr_cli.training.checkpoint import latest, recover
-from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_photos, split_photos
+from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_source, split_photos
 from xpsr_cli.training.export import export_model
 from xpsr_cli.training.listeners import Row
 from xpsr_cli.training.loop import Listener, Trainer
@@ -37,6 +37,7 @@ from xpsr_cli.training.preview import draw_pairs, save_picture
 from xpsr_cli.training.processes import make_accelerator
 from xpsr_cli.training.recipe import ExistingModelRecipe, MiniModelRecipe, Recipe, StableDiffusionRecipe
 from xpsr_cli.training.records import Records
+from xpsr_cli.training.validation import hold_out
 from xpsr_cli.weights import find_model, read_preset
 
 log = logging.getLogger(__name__)
@@ -96,16 +97,18 @@ def run(
         recover(output)
     if latest(output) is not None and not resume:
         raise UsageError(f"{output} already holds a training run.", "Add --resume to go on, or choose another folder.")
-    training, held_out = _photos(data, recipe)
+    start = Start(_given(init_from), _given(base))
+    start = _remembered(output, start) if resume else start
+    training, held_out = _photos(data, recipe, output)
+    pairs = _pairs(training, recipe, start, captions)
     with accelerator.main_process_first():
-        start = _remembered(output, recipe, Start(_given(init_from), _given(base)), resume=bool(resume))
-        model = _starting_model(recipe, training, output / "tokenizer", start, resume=bool(resume))
+        model = _starting_model(recipe, training, output, start, resume=bool(resume))
     networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
     trainer = Trainer(
         recipe=recipe,
         networks=networks,
         tokenizer=model.tokenizer,
-        pairs=_pairs(training, recipe, model.preset, captions),
+        pairs=pairs,
         scheduler_config=model.scheduler_config,
         output=output,
         export=partial(export_model, networks=networks, model=model),
@@ -118,7 +121,10 @@ def run(
         log.info("%s holds no checkpoint yet: the run begins", output)
     if not accelerator.is_main_process:
         return trainer.run()
-    records = Records(trainer, held_out, listener, tell)
+    output.mkdir(parents=True, exist_ok=True)
+    write_json({"recipe": asdict(recipe), **asdict(start)}, output / RUN)
+    shown = hold_out(held_out, recipe, captions) if recipe.output.validate_steps else []
+    records = Records(trainer, shown, listener, tell)
     finished = trainer.run()
     counts = f"{len(training)} to train on, {len(held_out)} held out"
     records.finish(finished, {"photos": counts, "starts from": _origin(recipe, start)})
@@ -135,8 +141,8 @@ def preview(
     captions: Mapping[str, str] | None = None,
 ) -> None:
     """Draw the first ``count`` training pairs as they will be trained on into ``picture``; errors as :func:`run`."""
-    training, _ = _photos(data, recipe)
-    pairs = _pairs(training, recipe, _preset(recipe, _given(init_from)), captions)
+    training, _ = _photos(data, recipe, None)
+    pairs = _pairs(training, recipe, Start(_given(init_from)), captions)
     save_picture(draw_pairs([pairs[index] for index in range(count)]), picture)
 
 
@@ -144,52 +150,50 @@ def _given(name: str | Path | None) -> str | None:
     return None if name is None else str(name)
 
 
-def _photos(data: Path | Sequence[Path], recipe: Recipe) -> tuple[list[TrainingPhoto], list[TrainingPhoto]]:
-    """(training, held out), of all sources."""
+def _photos(
+    data: Path | Sequence[Path], recipe: Recipe, output: Path | None
+) -> tuple[list[TrainingPhoto], list[TrainingPhoto]]:
+    """(training, held out); what lies in the ``output`` folder is no photo to train on."""
     sources = [data] if isinstance(data, Path) else list(data)
-    named, side = ", ".join(map(str, sources)), recipe.data.crop_px
-    photos = [photo for source in sources for photo in read_photos(source)]
-    photos = [photo for photo in photos if min(photo.pixels.shape[:2]) >= side]
-    if not photos:
-        raise UsageError(
-            f"No photo in {named} is at least {side} pixels on each side.",
-            "Train on larger photos, or on smaller crops (--set data.crop_px=64).",
-        )
+    photos = read_source(sources, recipe, leave_out=output).photos
     training, held_out = split_photos(photos, recipe)
     if not training:
         raise UsageError(
-            f"{named} has no photo left to train on after the {len(held_out)} held-out ones.",
+            f"{', '.join(map(str, sources))} has no photo left to train on after the {len(held_out)} held-out ones.",
             "Add photos, or hold out fewer (--set data.held_out_photos=0).",
         )
     return training, held_out
 
 
 def _pairs(
-    photos: list[TrainingPhoto], recipe: Recipe, preset: SamplingPreset, captions: Mapping[str, str] | None
+    photos: list[TrainingPhoto], recipe: Recipe, start: Start, captions: Mapping[str, str] | None
 ) -> TrainingPairs:
+    """What is trained on, in the words of the preset that the model will be used with."""
+    if isinstance(recipe.model, ExistingModelRecipe):
+        preset = read_preset(find_model(start.init_from or recipe.model.init_from))
+    else:
+        preset = MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
     return TrainingPairs(
-        photos, recipe, prompt_suffix=preset.prompt_suffix, negative_low_prompt=preset.negative_low_prompt
+        photos,
+        recipe,
+        prompt_suffix=preset.prompt_suffix,
+        negative_low_prompt=preset.negative_low_prompt,
+        captions=captions,
     )
 
 
-def _remembered(output: Path, recipe: Recipe, start: Start, *, resume: bool) -> Start:
-    """Write down what was asked; a run that goes on starts from what it began with, unless something else is named."""
-    output.mkdir(parents=True, exist_ok=True)
-    before = read_json(output / RUN) if resume and (output / RUN).is_file() else {}
-    start = Start(start.init_from or before.get("init_from"), start.base or before.get("base"))
-    write_json({"recipe": asdict(recipe), **asdict(start)}, output / RUN)
-    return start
+def _remembered(output: Path, start: Start) -> Start:
+    """What a run that goes on began with, unless something else is named."""
+    before = read_json(output / RUN) if (output / RUN).is_file() else {}
+    return Start(start.init_from or before.get("init_from"), start.base or before.get("base"))
 
 
 def _starting_model(
-    recipe: Recipe, photos: list[TrainingPhoto], tokenizer: Path, start: Start, *, resume: bool
+    recipe: Recipe, photos: list[TrainingPhoto], output: Path, start: Start, *, resume: bool
 ) -> Components:
-    """The model at step 0. Of one that goes on, only what training does not change matters.
-
-    ``tokenizer`` is the folder where a small model of its own keeps its tokenizer.
-    """
+    """The model at step 0; of one that goes on, only what training does not change matters."""
     if isinstance(recipe.model, MiniModelRecipe):
-        return _starting_mini(recipe, recipe.model, photos, tokenizer, start.init_from, resume=resume)
+        return _starting_mini(recipe, recipe.model, photos, output, start.init_from, resume=resume)
     if isinstance(recipe.model, StableDiffusionRecipe):
         base = start.base or recipe.model.stable_diffusion
         if start.init_from is None:
@@ -209,11 +213,13 @@ def _starting_mini(
     recipe: Recipe,
     sizes: MiniModelRecipe,
     photos: list[TrainingPhoto],
-    tokenizer: Path,
+    output: Path,
     init_from: str | None,
     *,
     resume: bool,
 ) -> Components:
+    """A small model of its own keeps its tokenizer in the output folder."""
+    tokenizer = output / "tokenizer"
     if init_from is None or (resume and tokenizer.is_dir()):
         return build_mini(sizes, run_tokenizer(tokenizer, photos), recipe.name, recipe.seed)
     model = from_xpsr(init_from, None)
@@ -221,13 +227,6 @@ def _starting_mini(
     keep_tokenizer(model.tokenizer, tokenizer)
     model.name = recipe.name
     return model
-
-
-def _preset(recipe: Recipe, init_from: str | None) -> SamplingPreset:
-    """How the model will be sampled, known before it is loaded."""
-    if isinstance(recipe.model, ExistingModelRecipe):
-        return read_preset(find_model(init_from or recipe.model.init_from))
-    return MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
 
 
 def _origin(recipe: Recipe, start: Start) -> str:

@@ -9,8 +9,9 @@ what it shows is what ``xpsr upscale`` would give with the model folder of that 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ import numpy as np
 import torch
 from PIL import Image
 
-from xpsr_cli.errors import XpsrError
+from xpsr_cli.errors import PhotoError, XpsrError
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.settings import UpscaleSettings
 from xpsr_cli.training.dataset import SCALE, TrainingPhoto
-from xpsr_cli.training.degradation import degrade
+from xpsr_cli.training.degradation import Degrader, to_u8
 from xpsr_cli.training.listeners import MetricsFile, TensorBoard
 from xpsr_cli.training.loop import Listener
+from xpsr_cli.training.pictures import Window
 from xpsr_cli.training.preview import Row, draw_sheet, save_picture
 from xpsr_cli.training.recipe import Recipe
-from xpsr_cli.training.words import high_prompt, low_prompt
+from xpsr_cli.training.texts import high_text
+from xpsr_cli.training.training_photo import one_line
+from xpsr_cli.training.words import low_prompt
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ _WORDS = {"psnr": "PSNR {:.2f}", "ssim": "SSIM {:.3f}", "gmsd": "GMSD {:.3f}", "
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The middle of a photo that is not trained on, made small once and for all, and the words for it."""
+    """The middle of a photo that is not trained on, its small photo, and the words for both."""
 
     name: str
     large: np.ndarray
@@ -48,27 +52,63 @@ class HeldOut:
     high: str
     low: str
 
+    @property
+    def scale(self) -> float:
+        """How much smaller the small one is."""
+        return self.large.shape[1] / self.small.shape[1]
 
-def hold_out(photos: Sequence[TrainingPhoto], recipe: Recipe) -> list[HeldOut]:
-    """At most eight photographs, each degraded in a way that depends on nothing but its place in the list."""
-    first = {photo.photo_id: photo for photo in reversed(photos)}  # one crop of each photograph
+    @property
+    def enlarged(self) -> np.ndarray:
+        """The small one at the size of the large one, by Pillow's bicubic as in training."""
+        size = self.large.shape[1::-1]
+        return np.asarray(Image.fromarray(self.small).resize(size, Image.Resampling.BICUBIC))
+
+
+def hold_out(
+    photos: Sequence[TrainingPhoto], recipe: Recipe, captions: Mapping[str, str] | None = None
+) -> list[HeldOut]:
+    """At most eight photographs, each made small once and for all: by its place in the list, or as its pair says.
+
+    They are not sharpened, whatever is trained on: this is what people have. One that cannot be read is named in the
+    log and left out.
+    """
+    first = {photo.photo_id: photo for photo in reversed(photos)}  # one file of each photograph
     chosen = [first[photo_id] for photo_id in sorted(first)][:MOST_PHOTOS]
-    return [_degraded(photo, recipe, np.random.default_rng([_SEED, place])) for place, photo in enumerate(chosen)]
+    degrader = Degrader(recipe.data.degradations, SCALE)
+    held_out = []
+    for place, photo in enumerate(chosen):
+        try:
+            if captions is not None:
+                caption = captions.get(photo.picture.place.sha256(), photo.high)
+                photo = replace(photo, high=one_line(caption))
+            held_out.append(_held_out(photo, recipe, degrader, place))
+        except PhotoError as error:
+            log.warning("%s is left out of the validation: %s", photo.file, error.message)
+    return held_out
 
 
-def _degraded(photo: TrainingPhoto, recipe: Recipe, rng: np.random.Generator) -> HeldOut:
-    large = _middle(photo.pixels, max(SMALLEST_CROP_PX, recipe.data.crop_px))
-    share = recipe.data.degradations.get("xpsr", 0.0)
-    small, drawn = degrade(large.astype(np.float32) / 255, rng, scale=SCALE, second_order_probability=share)
-    high = high_prompt(photo.category, photo.name, rng)
-    return HeldOut(photo.file, large, small, high, low_prompt(drawn, rng))
+def _held_out(photo: TrainingPhoto, recipe: Recipe, degrader: Degrader, place: int) -> HeldOut:
+    rng = np.random.default_rng([_SEED, place])
+    scale = SCALE if photo.small is None else photo.small.scale
+    middle = _middle(photo, max(SMALLEST_CROP_PX, recipe.data.crop_px), math.lcm(SCALE, scale))
+    (large,) = photo.picture.windows([middle])
+    if photo.small is None:
+        photo_01 = torch.from_numpy(large.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+        degraded = degrader(photo_01, [degrader.draw([_SEED, place])])
+        small = to_u8(degraded.small_01[0].permute(1, 2, 0).numpy())
+        low = low_prompt(degraded.drawn[0], rng)
+    else:
+        (small,) = photo.small.picture.windows([Window(*(length // scale for length in middle))])
+        low = photo.small.low
+    return HeldOut(photo.file, large, np.ascontiguousarray(small), high_text(photo, recipe.data.captions, rng), low)
 
 
-def _middle(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The square in the middle, ``side`` pixels or what there is, in multiples of the scale."""
-    side = min(side, *pixels.shape[:2]) // SCALE * SCALE
-    top, left = ((length - side) // 2 for length in pixels.shape[:2])
-    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+def _middle(photo: TrainingPhoto, side: int, multiple: int) -> Window:
+    """The square in the middle, ``side`` pixels or what there is, its place and size in multiples."""
+    height, width = photo.picture.height, photo.picture.width
+    side = min(side, height, width) // multiple * multiple
+    top, left = ((length - side) // 2 // multiple * multiple for length in (height, width))
+    return Window(top, left, side, side)
 
 
 class Validation(Listener):
@@ -107,7 +147,7 @@ class Validation(Listener):
             return
         scores = [measure(result, photo.large) for result, photo in zip(results, self.photos, strict=True)]
         means = _means(scores)
-        plain = _means([measure(enlarged(photo.small), photo.large) for photo in self.photos])
+        plain = _means([measure(photo.enlarged, photo.large) for photo in self.photos])
         save_picture(self._sheet(results, scores), self.folder / f"step-{step:06d}.png")
         self._metrics.write(step, {"validation": {**means, "bicubic": plain}})
         if self._board is not None:
@@ -117,7 +157,7 @@ class Validation(Listener):
     def _sheet(self, results: Sequence[np.ndarray], scores: Sequence[dict[str, float]]) -> Image.Image:
         rows = [
             Row(
-                [enlarged(photo.small), result, photo.large],
+                [photo.enlarged, result, photo.large],
                 [
                     f"{photo.name}: {told_measures(score)}",
                     f"content: {photo.high or '-'}   quality: {photo.low or '-'}",
@@ -133,17 +173,11 @@ def enlarge(photos: Sequence[HeldOut], model_folder: Path, device: str = "auto")
     from xpsr_cli.upscaling.upscaler import Upscaler
 
     upscaler = Upscaler.from_components(load_components(model_folder), device)
-    settings = [UpscaleSettings(scale=float(SCALE), prompt=photo.high, low_prompt=photo.low) for photo in photos]
+    settings = [UpscaleSettings(scale=photo.scale, prompt=photo.high, low_prompt=photo.low) for photo in photos]
     return [
         upscaler.upscale(Photo(pixels=photo.small), setting).photo().pixels
         for photo, setting in zip(photos, settings, strict=True)
     ]
-
-
-def enlarged(small: np.ndarray) -> np.ndarray:
-    """Pillow's bicubic enlargement, the model's input as it is trained with."""
-    size = (small.shape[1] * SCALE, small.shape[0] * SCALE)
-    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.BICUBIC))
 
 
 def measure(result: np.ndarray, original: np.ndarray) -> dict[str, float]:
