@@ -68,6 +68,7 @@ def test_the_same_command_again_is_done_before(upscale):
 def test_without_captions_the_prompts_are_empty(upscale):
     _, record = upscale("--captions", "none")
     assert (record["captioner"], record["settings"]["prompt"], record["settings"]["low_prompt"]) == ("none", "", "")
+    assert "measured" not in json.dumps(record)
 
 
 def test_what_is_given_wins_over_the_caption(upscale, photo):

@@ -149,6 +149,7 @@ class Upscaler:
                 return decoder(window)
 
         used = _plain({**asdict(settings), **asdict(preset)})
+        del used["captions"]  # who the model is best told by, which is not who wrote these prompts
         return Enlargement(source.info, canvas, plan, decode, rows, stages, used)
 
     def window_prompts(
