@@ -156,6 +156,20 @@ def test_captions_come_from_a_file(upscale, photo, tmp_path):
     assert "has no caption in" in made.err
 
 
+def test_a_photo_that_is_gone_stops_no_other_though_its_result_is_there(xpsr, tiny_model, photo, tmp_path):
+    photo.with_name("gone.png").symlink_to("nowhere")
+    out, captions = tmp_path / "out", tmp_path / "captions.jsonl"
+    out.mkdir()
+    (out / "gone.png").write_bytes(photo.read_bytes())
+    captions.write_text('{"photo": "photo.png", "low": "noisy"}')
+    made = xpsr(
+        "upscale", photo.parent, "-o", out, "--model", tiny_model, *FAST, "--overwrite", "--captions", captions
+    )
+    assert made.code == 7
+    assert "gone.png cannot be read" in made.err
+    assert (out / "photo.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -18,6 +18,7 @@ from xpsr_cli.captioning.sidecars import Sidecar, read_sidecar
 from xpsr_cli.captioning.store import CaptionStore
 from xpsr_cli.errors import PhotoError, XpsrError
 from xpsr_cli.integrity import hash_file
+from xpsr_cli.photos.formats import reason
 from xpsr_cli.photos.photo import PhotoInfo
 from xpsr_cli.photos.source import open_photo
 from xpsr_cli.progress import Progress
@@ -105,7 +106,7 @@ class PhotoCaptions:
         if self.source is CaptionSource.NONE:
             return NOTHING
         if self._file is not None:
-            caption = self._file.of(photo, hash_file(photo))
+            caption = self._file.of(photo, _sha256(photo))
             if caption is None:
                 raise PhotoError(f"{photo} has no caption in {self._file.path}.", "Add one, or leave the photo out.")
             return caption
@@ -119,9 +120,17 @@ class PhotoCaptions:
 
     def _takes_machines(self, photo: Path, sidecar: Sidecar) -> bool:
         """Whether a machine's sidecar is asked for, true of the photo as it is now, and has regions if they are."""
-        if self.source not in (CaptionSource.AUTO, CaptionSource.SIDECAR) or sidecar.photo_sha256 != hash_file(photo):
+        if self.source not in (CaptionSource.AUTO, CaptionSource.SIDECAR) or sidecar.photo_sha256 != _sha256(photo):
             return False
         if self._boxes is None or sidecar.caption.regions:
             return True
         with open_photo(photo) as source:
             return not self._boxes(source.info)
+
+
+def _sha256(photo: Path) -> str:
+    """The hash of the photo's file; :class:`PhotoError` if it cannot be read."""
+    try:
+        return hash_file(photo)
+    except OSError as error:
+        raise PhotoError(f"{photo} cannot be read: {reason(error)}.", "Check the name and its permissions.") from error
