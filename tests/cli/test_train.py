@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from large_photos import TINY_MINI, save_photos, sets
@@ -48,6 +49,16 @@ def test_a_run_leaves_a_model_a_plot_sheets_and_its_diary(xpsr, photos, tmp_path
     enlarged = xpsr("upscale", photos / "0.png", "-o", tmp_path / "large.png", "--model", run / "model", "--scale", 2)
     assert enlarged.code == 0
     assert Image.open(tmp_path / "large.png").size == (128, 128)
+
+
+def test_the_quick_recipe_goes_through_everything_on_two_photos(xpsr, tmp_path):
+    examples = Path(__file__).parents[2] / "examples"
+    steps = sets(["optimizer.steps=2", "autoencoder.steps=2", "output.save_steps=0"])
+    outcome = xpsr("train", "--config", "xpsr-mini-smoke", "--data", examples, "-o", tmp_path / "run", *steps)
+    assert outcome.code == 0, outcome.err
+    assert load_components(tmp_path / "run" / "model").name == "xpsr-mini-smoke"
+    assert [sheet.name for sheet in (tmp_path / "run" / "validation").iterdir()] == ["step-000002.png"]
+    assert "held-out photos at step 2: PSNR" in outcome.err
 
 
 @pytest.mark.parametrize("flag", [["--resume"], ["--resume", "latest"], ["--resume=latest"]])
