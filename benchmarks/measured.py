@@ -88,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
 
     recipe = load_recipe("xpsr-mini")
-    share = recipe.data.second_order_probability
+    share = recipe.data.degradations.get("xpsr", 0.0)
     _, held_out = split_photos(read_photos(options.photos), recipe)
     captioner = MeasuredCaptioner()
     kinds = []
