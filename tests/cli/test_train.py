@@ -2,16 +2,21 @@
 
 import json
 import logging
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from large_photos import TINY_MINI, save_photos, sets
 from PIL import Image
-from stock_stable_diffusion import PYRAMID, save_stable_diffusion
+from stock_stable_diffusion import PYRAMID, SD21, save_stable_diffusion
 
 from xpsr_cli.cli.train_progress import training_bar
 from xpsr_cli.errors import ExitCode
 from xpsr_cli.models.loading import load_components
+from xpsr_cli.training import train
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +66,33 @@ def test_the_quick_recipe_goes_through_everything_on_two_photos(xpsr, tmp_path):
     assert "held-out photos at step 2: PSNR" in outcome.err
 
 
-@pytest.mark.parametrize("flag", [["--resume"], ["--resume", "latest"], ["--resume=latest"]])
-def test_a_run_goes_on_and_tells_no_step_twice(xpsr, photos, tmp_path, flag):
+def test_a_run_goes_on_and_tells_no_step_twice(xpsr, photos, tmp_path):
     run = tmp_path / "run"
     assert xpsr(*tiny(photos, run, "optimizer.steps=2")).code == 0
-    outcome = xpsr(*tiny(photos, run), *flag, "--quiet")
+    outcome = xpsr(*tiny(photos, run), "--resume", "--quiet")
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [(row["stage"], row["step"], "losses" in row) for row in rows]
     assert len(steps) == len(set(steps))
     assert steps[-1][:2] == ("diffusion", 4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "meant"),
+    [
+        ([], False),
+        (["--resume"], True),
+        (["--resume", "--quiet"], True),
+        (["--resume", "latest"], True),
+        (["--resume=latest"], True),
+        (["--resume", "run/checkpoints/step-000500"], Path("run/checkpoints/step-000500")),
+    ],
+)
+def test_resume_needs_no_value(xpsr, monkeypatch, tmp_path, flags, meant):
+    calls = []
+    monkeypatch.setattr(train, "run", lambda *_, **options: calls.append(options["resume"]) or True)
+    assert xpsr("train", "--config", "xpsr-mini", "--data", "photos", "-o", tmp_path, *flags).code == 0
+    assert calls == [meant]
 
 
 def test_a_run_goes_on_from_the_checkpoint_that_is_named(xpsr, photos, tmp_path):
@@ -144,19 +166,55 @@ def test_xpsr_is_trained_on_a_stable_diffusion_and_then_further(xpsr, photos, tm
     flags = ["train", "--config", "xpsr-sd15", "--data", photos, *sets(SD), "--quiet"]
     outcome = xpsr(*flags, "--base", base, "-o", tmp_path / "first")
     assert (outcome.code, outcome.err) == (0, "")
-    first = load_components(tmp_path / "first" / "model")  # whole: nothing is borrowed
+    model = tmp_path / "first" / "model"
+    first = load_components(model)  # whole: nothing is borrowed
     assert (first.preset.steps, first.scheduler_config["prediction_type"]) == (20, "epsilon")
-    outcome = xpsr(*flags, "--init-from", tmp_path / "first" / "model", "-o", tmp_path / "second")
+    outcome = xpsr(*flags, "--init-from", model, "-o", tmp_path / "second")
     assert (outcome.code, outcome.err) == (0, "")
 
     outcome = xpsr(*flags, "--base", base, "-o", tmp_path / "third", "--set", "loss.prediction=v")
     assert outcome.code == ExitCode.WEIGHTS
     assert "predicts epsilon" in outcome.err
-    outcome = xpsr(
-        *flags, "--init-from", tmp_path / "first" / "model", "-o", tmp_path / "x", *sets(["model.fusion=low"])
-    )
+    outcome = xpsr(*flags, "--init-from", model, "-o", tmp_path / "fourth", "--set", "model.fusion=low")
     assert outcome.code == ExitCode.WEIGHTS
     assert "parallel" in outcome.err
+
+
+def test_xpsr_is_trained_on_a_base_that_predicts_v_and_reads_wider_text(xpsr, photos, tmp_path):
+    base = save_stable_diffusion(
+        tmp_path / "sd21", prediction="v_prediction", text_width=20, cross_attention_dim=20, **SD21
+    )
+    flags = ["train", "--config", "xpsr-sd21", "--data", photos, *sets(SD), "--quiet"]
+    outcome = xpsr(*flags, "--base", base, "-o", tmp_path / "run")
+    assert (outcome.code, outcome.err) == (0, "")
+    model = load_components(tmp_path / "run" / "model")
+    assert model.scheduler_config["prediction_type"] == "v_prediction"
+    assert model.unet.config.use_linear_projection
+
+
+def test_two_processes_train_one_model_and_one_of_them_speaks(photos, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "xpsr_cli", *map(str, tiny(photos, tmp_path / "run")), "--device", "cpu"]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (out, err), silent = (process.communicate(timeout=300) for process in started)
+    assert [process.returncode for process in started] == [0, 0], (err, silent)
+    assert out == f"{tmp_path / 'run' / 'model'}\n"
+    assert "diffusion 4/4" in err
+    assert silent == ("", "")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "losses" in row] == [2, 2, 4]
 
 
 def test_a_preview_shows_pairs_and_trains_nothing(xpsr, photos, tmp_path):

@@ -39,6 +39,14 @@ def test_words_change_the_picture() -> None:
     assert one.tobytes() != other.tobytes()
 
 
+def test_no_word_stands_beside_its_pictures() -> None:
+    page = np.asarray(
+        draw_pairs([pair(0.5, high="many words of very different lengths, internationalisation too " * 3)])
+    )
+    right = GAP_PX + 2 * 64 + GAP_PX
+    assert (page[LINE_PX + 2 * GAP_PX :, right + 1 :] == 255).all()
+
+
 def test_rows_of_pictures_of_other_sizes_fit() -> None:
     rows = [Row([np.zeros((size, size, 3), np.uint8)] * 3, ["words"]) for size in (32, 48)]
     page = draw_sheet(rows, titles=("a", "b", "c"))

@@ -38,7 +38,7 @@ def training_bar(wanted: bool) -> Iterator[Show | None]:
     )
     # steps are told of rarely, so the speed is taken from the last hour
     bars, under = Progress(*columns, speed_estimate_period=3600), Text(style="dim")
-    task = bars.add_task("", total=None)
+    task = bars.add_task("starting", total=None)
     drawn = [""]
 
     def show(stage: str, step: int, steps: int, text: str) -> None:

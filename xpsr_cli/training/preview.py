@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos.whole_file import whole_or_absent
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 LINE_PX = 14
 GAP_PX = 6
@@ -86,8 +87,7 @@ def _block(row: Row) -> Image.Image:
     height, width = row.pictures[0].shape[:2]
     wide = len(row.pictures) * (width + GAP_PX) - GAP_PX
     font = _font()
-    letters = max(16, int(wide / font.getlength("n")))
-    lines = [line for words in row.words for line in textwrap.wrap(words, letters) or [""]]
+    lines = [line for words in row.words for line in _wrapped(words, wide, font)]
     block = Image.new("RGB", (wide, height + LINE_PX * len(lines) + GAP_PX), "white")
     for index, picture in enumerate(row.pictures):
         block.paste(Image.fromarray(picture), (index * (width + GAP_PX), 0))
@@ -97,5 +97,17 @@ def _block(row: Row) -> Image.Image:
     return block
 
 
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _wrapped(words: str, wide: int, font: Font) -> list[str]:
+    """Lines that are no wider than the pictures over them, but of one word at least."""
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > wide:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _font() -> Font:
     return ImageFont.load_default(11)
