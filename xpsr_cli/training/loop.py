@@ -210,9 +210,7 @@ class Trainer:
         vae.fit(photos.to(self.accelerator.device), enlarged.to(self.accelerator.device))
 
     def _begin(self, stage: Stage, optimizer: Any) -> RunState:
-        state = RunState(
-            self.networks, optimizer, stage.optimizer.name, self._average, self.accelerator.scaler
-        )
+        state = RunState(self.networks, optimizer, stage.optimizer.name, self._average, self.accelerator.scaler)
         if self._resumed is not None:
             checkpoint.load_optimizer(self._resumed, state)
             self._resumed, self._saved = None, self.position.name
