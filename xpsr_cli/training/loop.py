@@ -246,7 +246,7 @@ class Trainer:
             self._save(state)
         if stage.name == "diffusion" and _is_due(position.step, output.validate_steps):
             self._validate()
-        return stop and position.step < stage.steps
+        return stop and (stage.name, position.step) != (STAGES[-1], stage.steps)
 
     def _note(self, terms: dict[str, Tensor]) -> None:
         """Add terms to those that are logged next, without waiting for the device."""
