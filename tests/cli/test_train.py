@@ -3,9 +3,12 @@
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from large_photos import TINY_MINI, save_photos, sets
 from PIL import Image
 from stock_stable_diffusion import PYRAMID, SD21, save_stable_diffusion
 
+from xpsr_cli.cli.train import complete_recipe
 from xpsr_cli.cli.train_progress import training_bar
 from xpsr_cli.errors import ExitCode
 from xpsr_cli.models.loading import load_components
@@ -109,6 +113,22 @@ def test_a_run_goes_on_from_the_checkpoint_that_is_named(xpsr, photos, tmp_path)
     assert "is not a checkpoint" in refused.err
 
 
+def test_ctrl_c_saves_and_draws_what_there_is(xpsr, photos, tmp_path):
+    run = tmp_path / "run"
+
+    def interrupt():
+        while not (run / "checkpoints").is_dir():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    outcome = xpsr(*tiny(photos, run, "optimizer.steps=1000000"))
+    assert outcome.code == ExitCode.INTERRUPTED
+    assert load_components(run / "model").name == "xpsr-mini"
+    assert (run / "losses.png").is_file()
+    assert xpsr(*tiny(photos, run, "optimizer.steps=1000000"), "--resume", "--minutes", 0.02).code == 0
+
+
 def test_json_is_one_object_a_line_and_nothing_else(xpsr, photos, tmp_path):
     outcome = xpsr(*tiny(photos, tmp_path / "run"), "--json", "--quiet")
     *rows, result = [json.loads(line) for line in outcome.out.splitlines()]
@@ -142,7 +162,7 @@ def test_a_model_is_trained_further_under_a_name_of_its_own(xpsr, photos, tiny_m
     assert (after.unet.conv_in.weight - before.unet.conv_in.weight).abs().max() > 1e-6
     assert not (tmp_path / "run" / "validation").exists()
     card = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert f"| starts from | {tiny_model} |" in card
+    assert f"| starts from | {tiny_model.parent.name}/tiny |" in card
 
     (tmp_path / "run" / "model" / "unet").rename(tmp_path / "gone")
     outcome = xpsr("train", *flags[:-2], *sets([*changes, "optimizer.steps=3"]), "--resume")
@@ -247,6 +267,7 @@ def test_several_folders_are_one_set_of_photos(xpsr, photos, tmp_path):
         (["--config", "xpsr-mini", "--captions", "texts.jsonl"], ["texts.jsonl", "words"]),
         (["--config", "xpsr-mini", "--preview", "0", "sheet.png"], ["0 pairs"]),
         (["--config", "xpsr-mini", "--device", "abacus"], ["abacus"]),
+        (["--config", "xpsr-mini", "--minutes", "nan"], ["nan"]),
     ],
 )
 def test_a_wrong_request_is_refused(xpsr, photos, tmp_path, flags, words):
@@ -296,6 +317,11 @@ def test_of_several_processes_one_speaks(xpsr, photos, tmp_path, monkeypatch):
     outcome = xpsr("train", "--config", "nothing", "--data", photos, "-o", tmp_path / "run")
     assert (outcome.code, outcome.out, outcome.err) == (ExitCode.USAGE, "", "")
     assert logging.getLogger("xpsr_cli").level == logging.NOTSET
+
+
+def test_recipes_are_completed():
+    assert complete_recipe("xpsr-mini") == ["xpsr-mini", "xpsr-mini-smoke"]
+    assert complete_recipe("fine") == ["finetune"]
 
 
 def test_a_bar_is_for_terminals_and_shows_losses(monkeypatch, capsys):

@@ -107,6 +107,10 @@ def train(
     debug: DebugFlag = False,
 ) -> None:
     """Train a model of your own. On several processes: accelerate launch --num_processes N -m xpsr_cli train ..."""
+    if minutes is not None and not minutes > 0:
+        raise UsageError(
+            f"--minutes is {minutes:g}, allowed is anything above 0.", "Leave it out to train to the end."
+        )
     if not debug:
         quiet_third_parties()
     from xpsr_cli.training.recipe import load_recipe

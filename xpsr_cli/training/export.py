@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,15 +13,16 @@ from xpsr_cli.models.loading import Components, save_components
 from xpsr_cli.training.networks import TrainedNetworks
 
 
-def export_model(folder: Path, networks: TrainedNetworks, model: Components) -> None:
+def export_model(
+    folder: Path, networks: TrainedNetworks, model: Components, frozen: Mapping[str, nn.Module] | None = None
+) -> None:
     """Write ``networks`` as they are now, with the tokenizer, schedule, preset and name of ``model``.
 
-    Half precision, but for a small model's autoencoder, where that would save nothing and cost accuracy.
+    Half precision, but for a small model's autoencoder, where that would save nothing and cost accuracy. Parts in
+    ``frozen`` are written as they stand there.
     """
-    parts = {
-        name: copied(part, None if name == "vae" and networks.small else torch.float16)
-        for name, part in networks.parts().items()
-    }
+    parts = frozen_parts(networks) if frozen is None else dict(frozen)
+    parts |= {name: _exported(name, networks) for name in networks.parts() if name not in parts}
     save_components(
         folder,
         name=model.name,
@@ -29,6 +31,18 @@ def export_model(folder: Path, networks: TrainedNetworks, model: Components) -> 
         preset=model.preset,
         **parts,  # type: ignore[arg-type]
     )
+
+
+def frozen_parts(networks: TrainedNetworks) -> dict[str, nn.Module]:
+    """Copies of what training does not change, to be taken before it moves them to a device and coarser numbers."""
+    parts = networks.parts().items()
+    return {
+        name: _exported(name, networks) for name, part in parts if not any(p.requires_grad for p in part.parameters())
+    }
+
+
+def _exported(name: str, networks: TrainedNetworks) -> nn.Module:
+    return copied(networks.parts()[name], None if name == "vae" and networks.small else torch.float16)
 
 
 def copied(network: nn.Module, dtype: torch.dtype | None) -> nn.Module:

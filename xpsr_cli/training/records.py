@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from xpsr_cli.errors import PhotoError
+from xpsr_cli.training.checkpoint import STAGES
 from xpsr_cli.training.listeners import (
     METRICS,
     Listener,
@@ -61,15 +63,22 @@ class Records:
         looks = [self._validation] if self._validation is not None else []
         trainer.listener = Listeners([self._metrics, board, *looks, listener or LogLines()])
 
+    def plot(self) -> None:
+        """Draw what was told so far; a disk that is full is no reason to fail."""
+        try:
+            plot_metrics(self._trainer.output / METRICS, self._trainer.output / PLOT)
+        except PhotoError as error:
+            log.warning("%s", error.message)
+
     def finish(self, finished: bool, facts: Mapping[str, str]) -> None:
         """A last validation if the recipe was finished, the plot, the card with ``facts``, and a line that sums up."""
-        output, step = self._trainer.output, self._trainer.position.step
-        model = output / "model"
-        if self._validation is not None and finished and self._last("validation").get("step") != step:
-            self._validation.validate(step, model)
-        plot_metrics(output / METRICS, output / PLOT)
-        steps = f"{step} of {self._trainer.recipe.optimizer.steps} ({self._trainer.position.stage})"
-        write_model_card(model, self._trainer.recipe, output / METRICS, {**facts, "steps": steps})
+        output, recipe, position = self._trainer.output, self._trainer.recipe, self._trainer.position
+        if self._validation is not None and finished and self._last("validation").get("step") != position.step:
+            self._validation.validate(position.step, output / "model")
+        self.plot()
+        stage = recipe.autoencoder if recipe.autoencoder and position.stage == STAGES[0] else recipe.optimizer
+        steps = f"{position.step} of {stage.steps} ({position.stage})"
+        write_model_card(output / "model", recipe, output / METRICS, {**facts, "steps": steps})
         losses, validation = self._last("losses").get("losses", {}), self._last("validation").get("validation", {})
         log.info("%s", "; ".join(filter(None, (f"steps: {steps}", told_terms(losses), told_measures(validation)))))
 

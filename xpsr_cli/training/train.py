@@ -29,7 +29,7 @@ from xpsr_cli.training.bases import (
 from xpsr_cli.training.build import MINI_PRESET, build_mini, check_sizes, keep_tokenizer, run_tokenizer
 from xpsr_cli.training.checkpoint import latest, recover
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_source, split_photos
-from xpsr_cli.training.export import export_model
+from xpsr_cli.training.export import export_model, frozen_parts
 from xpsr_cli.training.listeners import Row
 from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.networks import TrainedNetworks
@@ -38,7 +38,7 @@ from xpsr_cli.training.processes import make_accelerator
 from xpsr_cli.training.recipe import ExistingModelRecipe, MiniModelRecipe, Recipe, StableDiffusionRecipe
 from xpsr_cli.training.records import Records
 from xpsr_cli.training.validation import hold_out
-from xpsr_cli.weights import find_model, read_preset
+from xpsr_cli.weights import find_model, load_registry, read_preset
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def run(
         pairs=pairs,
         scheduler_config=model.scheduler_config,
         output=output,
-        export=partial(export_model, networks=networks, model=model),
+        export=partial(export_model, networks=networks, model=model, frozen=frozen_parts(networks)),
         accelerator=accelerator,
         deadline=math.inf if minutes is None else started + 60 * minutes,
     )
@@ -121,11 +121,13 @@ def run(
         log.info("%s holds no checkpoint yet: the run begins", output)
     if not accelerator.is_main_process:
         return trainer.run()
-    output.mkdir(parents=True, exist_ok=True)
-    write_json({"recipe": asdict(recipe), **asdict(start)}, output / RUN)
+    _remember(output, recipe, start, model)
     shown = hold_out(held_out, recipe, captions) if recipe.output.validate_steps else []
     records = Records(trainer, shown, listener, tell)
-    finished = trainer.run()
+    try:
+        finished = trainer.run()
+    finally:
+        records.plot()
     counts = f"{len(training)} to train on, {len(held_out)} held out"
     records.finish(finished, {"photos": counts, "starts from": _origin(recipe, start)})
     return finished
@@ -182,6 +184,21 @@ def _pairs(
     )
 
 
+def _remember(output: Path, recipe: Recipe, start: Start, model: Components) -> None:
+    """Write down what was asked, and the tokenizer that a small model of its own must keep."""
+    output.mkdir(parents=True, exist_ok=True)
+    names = {"init_from": _lasting(start.init_from), "base": _lasting(start.base)}
+    write_json({"recipe": asdict(recipe), **names}, output / RUN)
+    if isinstance(recipe.model, MiniModelRecipe) and start.init_from is not None:
+        keep_tokenizer(model.tokenizer, output / "tokenizer")
+
+
+def _lasting(name: str | None) -> str | None:
+    """A folder by its whole path, anything else as it was named."""
+    is_folder = name is not None and name not in load_registry() and Path(name).is_dir()
+    return str(Path(name).resolve()) if name is not None and is_folder else name
+
+
 def _remembered(output: Path, start: Start) -> Start:
     """What a run that goes on began with, unless something else is named."""
     before = read_json(output / RUN) if (output / RUN).is_file() else {}
@@ -224,15 +241,16 @@ def _starting_mini(
         return build_mini(sizes, run_tokenizer(tokenizer, photos), recipe.name, recipe.seed)
     model = from_xpsr(init_from, None)
     check_sizes(model, sizes, init_from)
-    keep_tokenizer(model.tokenizer, tokenizer)
     model.name = recipe.name
     return model
 
 
 def _origin(recipe: Recipe, start: Start) -> str:
-    """What the model was made of."""
+    """What the model was made of, without the folders of this machine."""
     if isinstance(recipe.model, MiniModelRecipe):
-        return start.init_from or "random weights"
-    if isinstance(recipe.model, StableDiffusionRecipe):
-        return start.init_from or start.base or recipe.model.stable_diffusion
-    return start.init_from or recipe.model.init_from
+        name = start.init_from or "random weights"
+    elif isinstance(recipe.model, StableDiffusionRecipe):
+        name = start.init_from or start.base or recipe.model.stable_diffusion
+    else:
+        name = start.init_from or recipe.model.init_from
+    return "/".join(Path(name).parts[-2:])

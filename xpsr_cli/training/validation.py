@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from xpsr_cli.device import memory_errors
 from xpsr_cli.errors import PhotoError, XpsrError
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.photos.photo import Photo
@@ -141,14 +142,14 @@ class Validation(Listener):
         """A failure here, such as memory that does not suffice for two models, is told and costs no training."""
         try:
             with torch.random.fork_rng():  # the run's own random numbers go on as if nobody had looked
-                results = enlarge(self.photos, model_folder, device=self._device)
+                results = enlarge(self.photos, model_folder, self._device)
+            scores = [measure(result, photo.large) for result, photo in zip(results, self.photos, strict=True)]
+            save_picture(self._sheet(results, scores), self.folder / f"step-{step:06d}.png")
         except XpsrError as error:
-            log.warning("step %d is not validated: %s %s", step, error.message, error.hint)
+            log.warning("step %d is not validated: %s", step, error.message)
             return
-        scores = [measure(result, photo.large) for result, photo in zip(results, self.photos, strict=True)]
         means = _means(scores)
         plain = _means([measure(photo.enlarged, photo.large) for photo in self.photos])
-        save_picture(self._sheet(results, scores), self.folder / f"step-{step:06d}.png")
         self._metrics.write(step, {"validation": {**means, "bicubic": plain}})
         if self._board is not None:
             self._board.write(step, {f"validation/{name}": value for name, value in means.items()})
@@ -172,12 +173,13 @@ def enlarge(photos: Sequence[HeldOut], model_folder: Path, device: str = "auto")
     """The small photos through the model as people run it, with its own preset and the true words."""
     from xpsr_cli.upscaling.upscaler import Upscaler
 
-    upscaler = Upscaler.from_components(load_components(model_folder), device)
-    settings = [UpscaleSettings(scale=photo.scale, prompt=photo.high, low_prompt=photo.low) for photo in photos]
-    return [
-        upscaler.upscale(Photo(pixels=photo.small), setting).photo().pixels
-        for photo, setting in zip(photos, settings, strict=True)
-    ]
+    with memory_errors("a second model beside the one in training", "Set output.validate_steps=0."):
+        upscaler = Upscaler.from_components(load_components(model_folder), device)
+        settings = [UpscaleSettings(scale=photo.scale, prompt=photo.high, low_prompt=photo.low) for photo in photos]
+        return [
+            upscaler.upscale(Photo(pixels=photo.small), setting).photo().pixels
+            for photo, setting in zip(photos, settings, strict=True)
+        ]
 
 
 def measure(result: np.ndarray, original: np.ndarray) -> dict[str, float]:
