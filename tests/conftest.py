@@ -75,9 +75,8 @@ def tiny_model(tmp_path_factory):
     """A whole model folder of the real classes at their smallest, with random weights."""
     from xpsr_cli.models.loading import save_components
     from xpsr_cli.settings import SamplingPreset
-    from xpsr_cli.training.build import SCHEDULER_CONFIG, build_networks, build_tokenizer
+    from xpsr_cli.training.build import MINI_PRESET, SCHEDULER_CONFIG, build_networks, build_tokenizer
     from xpsr_cli.training.recipe import MiniModelRecipe
-    from xpsr_cli.training.train import MINI_PRESET
 
     recipe = MiniModelRecipe(
         latent_channels=16,

@@ -11,22 +11,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from xpsr_cli.errors import UsageError
-from xpsr_cli.models.folders import read_json, write_json
-from xpsr_cli.models.loading import Components
-from xpsr_cli.settings import SamplingPreset
-from xpsr_cli.training.bases import (
-    check_fusion,
-    check_prediction,
-    find_stable_diffusion,
-    from_stable_diffusion,
-    from_xpsr,
-)
-from xpsr_cli.training.build import MINI_PRESET, build_mini, check_sizes, keep_tokenizer, run_tokenizer
 from xpsr_cli.training.checkpoint import latest, recover
 from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_source, split_photos
 from xpsr_cli.training.export import export_model, frozen_parts
@@ -35,22 +23,12 @@ from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.networks import TrainedNetworks
 from xpsr_cli.training.preview import draw_pairs, save_picture
 from xpsr_cli.training.processes import make_accelerator
-from xpsr_cli.training.recipe import ExistingModelRecipe, MiniModelRecipe, Recipe, StableDiffusionRecipe
+from xpsr_cli.training.recipe import Recipe
 from xpsr_cli.training.records import Records
+from xpsr_cli.training.starts import Start, origin, preset_of, remember, remembered, starting_model
 from xpsr_cli.training.validation import hold_out
-from xpsr_cli.weights import find_model, load_registry, read_preset
 
 log = logging.getLogger(__name__)
-
-RUN = "run.json"
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a run starts from; ``None`` is what the recipe says."""
-
-    init_from: str | None = None  # an XPSR model: a name of the registry, a folder or a hub id
-    base: str | None = None  # the Stable Diffusion that it stands on, named alike
 
 
 def run(
@@ -98,11 +76,11 @@ def run(
     if latest(output) is not None and not resume:
         raise UsageError(f"{output} already holds a training run.", "Add --resume to go on, or choose another folder.")
     start = Start(_given(init_from), _given(base))
-    start = _remembered(output, start) if resume else start
+    start = remembered(output, start) if resume else start
     training, held_out = _photos(data, recipe, output)
     pairs = _pairs(training, recipe, start, captions)
     with accelerator.main_process_first():
-        model = _starting_model(recipe, training, output, start, resume=bool(resume))
+        model = starting_model(recipe, training, output, start, resume=bool(resume))
     networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
     trainer = Trainer(
         recipe=recipe,
@@ -121,7 +99,7 @@ def run(
         log.info("%s holds no checkpoint yet: the run begins", output)
     if not accelerator.is_main_process:
         return trainer.run()
-    _remember(output, recipe, start, model)
+    remember(output, recipe, start, model)
     shown = hold_out(held_out, recipe, captions) if recipe.output.validate_steps else []
     records = Records(trainer, shown, listener, tell)
     try:
@@ -129,7 +107,7 @@ def run(
     finally:
         records.plot()
     counts = f"{len(training)} to train on, {len(held_out)} held out"
-    records.finish(finished, {"photos": counts, "starts from": _origin(recipe, start)})
+    records.finish(finished, {"photos": counts, "starts from": origin(recipe, start)})
     return finished
 
 
@@ -171,10 +149,7 @@ def _pairs(
     photos: list[TrainingPhoto], recipe: Recipe, start: Start, captions: Mapping[str, str] | None
 ) -> TrainingPairs:
     """What is trained on, in the words of the preset that the model will be used with."""
-    if isinstance(recipe.model, ExistingModelRecipe):
-        preset = read_preset(find_model(start.init_from or recipe.model.init_from))
-    else:
-        preset = MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
+    preset = preset_of(recipe, start)
     return TrainingPairs(
         photos,
         recipe,
@@ -182,75 +157,3 @@ def _pairs(
         negative_low_prompt=preset.negative_low_prompt,
         captions=captions,
     )
-
-
-def _remember(output: Path, recipe: Recipe, start: Start, model: Components) -> None:
-    """Write down what was asked, and the tokenizer that a small model of its own must keep."""
-    output.mkdir(parents=True, exist_ok=True)
-    names = {"init_from": _lasting(start.init_from), "base": _lasting(start.base)}
-    write_json({"recipe": asdict(recipe), **names}, output / RUN)
-    if isinstance(recipe.model, MiniModelRecipe) and start.init_from is not None:
-        keep_tokenizer(model.tokenizer, output / "tokenizer")
-
-
-def _lasting(name: str | None) -> str | None:
-    """A folder by its whole path, anything else as it was named."""
-    is_folder = name is not None and name not in load_registry() and Path(name).is_dir()
-    return str(Path(name).resolve()) if name is not None and is_folder else name
-
-
-def _remembered(output: Path, start: Start) -> Start:
-    """What a run that goes on began with, unless something else is named."""
-    before = read_json(output / RUN) if (output / RUN).is_file() else {}
-    return Start(start.init_from or before.get("init_from"), start.base or before.get("base"))
-
-
-def _starting_model(
-    recipe: Recipe, photos: list[TrainingPhoto], output: Path, start: Start, *, resume: bool
-) -> Components:
-    """The model at step 0; of one that goes on, only what training does not change matters."""
-    if isinstance(recipe.model, MiniModelRecipe):
-        return _starting_mini(recipe, recipe.model, photos, output, start.init_from, resume=resume)
-    if isinstance(recipe.model, StableDiffusionRecipe):
-        base = start.base or recipe.model.stable_diffusion
-        if start.init_from is None:
-            folder = find_stable_diffusion(base)
-            model = from_stable_diffusion(folder, recipe.model, recipe.name, recipe.seed)
-        else:
-            model = from_xpsr(start.init_from, base)
-            check_fusion(model, recipe.model, start.init_from)
-    else:
-        model = from_xpsr(start.init_from or recipe.model.init_from, start.base)
-    model.name = recipe.name
-    check_prediction(model.scheduler_config, recipe.loss.prediction, _origin(recipe, start))
-    return model
-
-
-def _starting_mini(
-    recipe: Recipe,
-    sizes: MiniModelRecipe,
-    photos: list[TrainingPhoto],
-    output: Path,
-    init_from: str | None,
-    *,
-    resume: bool,
-) -> Components:
-    """A small model of its own keeps its tokenizer in the output folder."""
-    tokenizer = output / "tokenizer"
-    if init_from is None or (resume and tokenizer.is_dir()):
-        return build_mini(sizes, run_tokenizer(tokenizer, photos), recipe.name, recipe.seed)
-    model = from_xpsr(init_from, None)
-    check_sizes(model, sizes, init_from)
-    model.name = recipe.name
-    return model
-
-
-def _origin(recipe: Recipe, start: Start) -> str:
-    """What the model was made of, without the folders of this machine."""
-    if isinstance(recipe.model, MiniModelRecipe):
-        name = start.init_from or "random weights"
-    elif isinstance(recipe.model, StableDiffusionRecipe):
-        name = start.init_from or start.base or recipe.model.stable_diffusion
-    else:
-        name = start.init_from or recipe.model.init_from
-    return "/".join(Path(name).parts[-2:])

@@ -1,0 +1,111 @@
+"""Where a run starts: the model at step 0, and the note that lets a run that goes on start from the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xpsr_cli.models.folders import read_json, write_json
+from xpsr_cli.models.loading import Components
+from xpsr_cli.settings import SamplingPreset
+from xpsr_cli.training.bases import (
+    check_fusion,
+    check_prediction,
+    find_stable_diffusion,
+    from_stable_diffusion,
+    from_xpsr,
+)
+from xpsr_cli.training.build import MINI_PRESET, build_mini, check_sizes, keep_tokenizer, run_tokenizer
+from xpsr_cli.training.dataset import TrainingPhoto
+from xpsr_cli.training.recipe import ExistingModelRecipe, MiniModelRecipe, Recipe, StableDiffusionRecipe
+from xpsr_cli.weights import find_model, load_registry, read_preset
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from; ``None`` is what the recipe says."""
+
+    init_from: str | None = None  # an XPSR model: a name of the registry, a folder or a hub id
+    base: str | None = None  # the Stable Diffusion that it stands on, named alike
+
+
+def preset_of(recipe: Recipe, start: Start) -> SamplingPreset:
+    """How the model will be used, known before it is loaded."""
+    if isinstance(recipe.model, ExistingModelRecipe):
+        return read_preset(find_model(start.init_from or recipe.model.init_from))
+    return MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
+
+
+def remember(output: Path, recipe: Recipe, start: Start, model: Components) -> None:
+    """Write down what was asked, and the tokenizer that a small model of its own must keep."""
+    output.mkdir(parents=True, exist_ok=True)
+    names = {"init_from": _lasting(start.init_from), "base": _lasting(start.base)}
+    write_json({"recipe": asdict(recipe), **names}, output / RUN)
+    if isinstance(recipe.model, MiniModelRecipe) and start.init_from is not None:
+        keep_tokenizer(model.tokenizer, output / "tokenizer")
+
+
+def _lasting(name: str | None) -> str | None:
+    """A folder by its whole path, anything else as it was named."""
+    is_folder = name is not None and name not in load_registry() and Path(name).is_dir()
+    return str(Path(name).resolve()) if name is not None and is_folder else name
+
+
+def remembered(output: Path, start: Start) -> Start:
+    """What a run that goes on began with, unless something else is named."""
+    before = read_json(output / RUN) if (output / RUN).is_file() else {}
+    return Start(start.init_from or before.get("init_from"), start.base or before.get("base"))
+
+
+def starting_model(
+    recipe: Recipe, photos: Sequence[TrainingPhoto], output: Path, start: Start, *, resume: bool
+) -> Components:
+    """The model at step 0; of one that goes on, only what training does not change matters."""
+    if isinstance(recipe.model, MiniModelRecipe):
+        return _starting_mini(recipe, recipe.model, photos, output, start.init_from, resume=resume)
+    if isinstance(recipe.model, StableDiffusionRecipe):
+        base = start.base or recipe.model.stable_diffusion
+        if start.init_from is None:
+            folder = find_stable_diffusion(base)
+            model = from_stable_diffusion(folder, recipe.model, recipe.name, recipe.seed)
+        else:
+            model = from_xpsr(start.init_from, base)
+            check_fusion(model, recipe.model, start.init_from)
+    else:
+        model = from_xpsr(start.init_from or recipe.model.init_from, start.base)
+    model.name = recipe.name
+    check_prediction(model.scheduler_config, recipe.loss.prediction, origin(recipe, start))
+    return model
+
+
+def _starting_mini(
+    recipe: Recipe,
+    sizes: MiniModelRecipe,
+    photos: Sequence[TrainingPhoto],
+    output: Path,
+    init_from: str | None,
+    *,
+    resume: bool,
+) -> Components:
+    """A small model of its own keeps its tokenizer in the output folder."""
+    tokenizer = output / "tokenizer"
+    if init_from is None or (resume and tokenizer.is_dir()):
+        return build_mini(sizes, run_tokenizer(tokenizer, photos), recipe.name, recipe.seed)
+    model = from_xpsr(init_from, None)
+    check_sizes(model, sizes, init_from)
+    model.name = recipe.name
+    return model
+
+
+def origin(recipe: Recipe, start: Start) -> str:
+    """What the model was made of, without the folders of this machine."""
+    if isinstance(recipe.model, MiniModelRecipe):
+        name = start.init_from or "random weights"
+    elif isinstance(recipe.model, StableDiffusionRecipe):
+        name = start.init_from or start.base or recipe.model.stable_diffusion
+    else:
+        name = start.init_from or recipe.model.init_from
+    return "/".join(Path(name).parts[-2:])
