@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from large_photos import TINY_MINI, save_photos, sets
 from PIL import Image
 from stock_stable_diffusion import PYRAMID, SD21, save_stable_diffusion
@@ -19,8 +20,10 @@ from stock_stable_diffusion import PYRAMID, SD21, save_stable_diffusion
 from xpsr_cli.cli.train import complete_recipe
 from xpsr_cli.cli.train_progress import training_bar
 from xpsr_cli.errors import ExitCode
-from xpsr_cli.models.loading import load_components
+from xpsr_cli.models.loading import load_components, save_controlnet, save_unet
 from xpsr_cli.training import train
+from xpsr_cli.training.bases import from_stable_diffusion
+from xpsr_cli.training.recipe import StableDiffusionRecipe
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +201,36 @@ def test_xpsr_is_trained_on_a_stable_diffusion_and_then_further(xpsr, photos, tm
     outcome = xpsr(*flags, "--init-from", model, "-o", tmp_path / "fourth", "--set", "model.fusion=low")
     assert outcome.code == ExitCode.WEIGHTS
     assert "parallel" in outcome.err
+
+
+def test_a_published_folder_is_trained_further_with_the_base_it_stands_on(xpsr, photos, tmp_path):
+    base = save_stable_diffusion(tmp_path / "sd")
+    first = from_stable_diffusion(base, StableDiffusionRecipe("any", "parallel", PYRAMID), "first", seed=0)
+    save_unet(first.unet, tmp_path / "xpsr" / "unet")
+    save_controlnet(first.controlnet, tmp_path / "xpsr" / "controlnet")
+    flags = [
+        "train",
+        "--config",
+        "finetune",
+        "--init-from",
+        tmp_path / "xpsr",
+        "--data",
+        photos,
+        "-o",
+        tmp_path / "run",
+    ]
+    advice = [
+        "loss.prediction=epsilon", "loss.pixel_weight=0", "loss.latent_weight=1", "loss.last_timestep_probability=0",
+        "data.crop_px=64", "data.batch_size=1", "data.held_out_photos=1", "optimizer.steps=1",
+        "output.validate_steps=0",
+    ]  # fmt: skip
+    assert xpsr(*flags, *sets(advice)).code == ExitCode.WEIGHTS  # the registry's base is not installed
+    outcome = xpsr(*flags, *sets(advice), "--base", base, "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    trained = load_components(tmp_path / "run" / "model")
+    before = first.unet.down_blocks[0].resnets[0].conv1.weight
+    assert torch.equal(trained.unet.down_blocks[0].resnets[0].conv1.weight, before.half().float())  # frozen
+    assert trained.preset.steps == 20
 
 
 def test_xpsr_is_trained_on_a_base_that_predicts_v_and_reads_wider_text(xpsr, photos, tmp_path):

@@ -1,0 +1,34 @@
+"""The card of a trained model says what it came from and how it did, and nothing of when or where."""
+
+import json
+from pathlib import Path
+
+from xpsr_cli.training.model_card import write_model_card
+from xpsr_cli.training.recipe import load_recipe
+
+ROWS = [
+    {"stage": "diffusion", "step": 10, "losses": {"total": 2.0}},
+    {"stage": "diffusion", "step": 20, "losses": {"total": 1.23456, "noise": None, "noise/part": 3.0}},
+    {"stage": "diffusion", "step": 15, "validation": {"psnr": 24.125, "ssim": 0.71, "bicubic": {"psnr": 23.5}}},
+]
+
+
+def test_the_last_losses_and_the_last_validation_are_told(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    write_model_card(tmp_path, load_recipe("xpsr-mini", ["name=mine"]), metrics, {"photos": "3 to train on"})
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("# mine\n")
+    assert "| photos | 3 to train on |" in card
+    assert "| loss at step 20 | total 1.235 |" in card
+    assert "at step 15" in card
+    assert "| PSNR (luma, dB) | 24.12 | 23.5 |" in card
+    assert "| SSIM | 0.71 |  |" in card
+
+
+def test_a_run_without_validation_has_a_card_too(tmp_path: Path) -> None:
+    write_model_card(tmp_path, load_recipe("xpsr-mini"), tmp_path / "metrics.jsonl", {})
+    card = (tmp_path / "README.md").read_text()
+    assert "not trained on" not in card
+    assert "loss" not in card
+    assert card.endswith("|\n")

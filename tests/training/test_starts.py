@@ -1,0 +1,63 @@
+"""Where a run starts is written down, so that a run that goes on needs to be told nothing."""
+
+from pathlib import Path
+
+import pytest
+from large_photos import TINY_MINI, save_photos
+
+from xpsr_cli.models.loading import load_components
+from xpsr_cli.settings import SamplingPreset
+from xpsr_cli.training.build import MINI_PRESET
+from xpsr_cli.training.dataset import read_photos
+from xpsr_cli.training.recipe import load_recipe
+from xpsr_cli.training.starts import Start, origin, preset_of, remember, remembered, starting_model
+
+FINETUNE = load_recipe("finetune")
+
+
+def test_a_run_that_goes_on_starts_from_the_same_model_wherever_it_is_called_from(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_model.parent)
+    start = Start("tiny", "some/hub-id")
+    remember(tmp_path / "run", FINETUNE, start, load_components(tiny_model))
+    monkeypatch.chdir(tmp_path)
+    assert remembered(tmp_path / "run", Start()) == Start(str(tiny_model), "some/hub-id")
+    assert remembered(tmp_path / "run", Start("other")) == Start("other", "some/hub-id")
+    assert remembered(tmp_path / "nothing", Start()) == Start()
+
+
+def test_a_name_of_the_registry_is_no_folder(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xpsr-mini").mkdir()
+    monkeypatch.chdir(tmp_path)
+    remember(tmp_path / "run", FINETUNE, Start("xpsr-mini"), load_components(tiny_model))
+    assert remembered(tmp_path / "run", Start()) == Start("xpsr-mini")
+
+
+def test_a_small_model_that_starts_from_another_keeps_its_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
+    sizes = ["[16, 16, 16]", "1", "2", "4", "16", "1", "[4, 4, 8]", "8", "1"]
+    keys = [change.partition("=")[0] for change in TINY_MINI if change.startswith("model.")]
+    changes = [f"{key}={size}" for key, size in zip(keys, sizes, strict=True)]
+    recipe = load_recipe("xpsr-mini", [*TINY_MINI, *changes])
+    photos = read_photos(save_photos(tmp_path / "photos"))
+    start, output = Start(str(tiny_model)), tmp_path / "run"
+    model = starting_model(recipe, photos, output, start, resume=False)
+    remember(output, recipe, start, model)
+    again = starting_model(recipe, photos, output, start, resume=True)
+    assert again.tokenizer.get_vocab() == load_components(tiny_model).tokenizer.get_vocab()
+    assert (model.name, again.name) == ("xpsr-mini", "xpsr-mini")
+
+
+def test_how_a_model_will_be_used_is_known_before_it_is_loaded(tiny_model: Path) -> None:
+    assert preset_of(load_recipe("xpsr-mini"), Start()) == MINI_PRESET
+    assert preset_of(load_recipe("xpsr-sd15"), Start()) == SamplingPreset()
+    assert preset_of(FINETUNE, Start(str(tiny_model))) == load_components(tiny_model).preset
+
+
+def test_cards_name_no_folder_of_the_machine() -> None:
+    assert origin(load_recipe("xpsr-mini"), Start()) == "random weights"
+    assert origin(load_recipe("xpsr-sd15"), Start()) == "stable-diffusion-1.5"
+    assert origin(load_recipe("xpsr-sd15"), Start(base="/home/somebody/models/sd")) == "models/sd"
+    assert origin(FINETUNE, Start()) == "xpsr-mini"
