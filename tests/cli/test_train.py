@@ -250,7 +250,8 @@ def test_two_processes_train_one_model_and_one_of_them_speaks(photos, tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     changes = "output.validate_steps=0", "output.save_steps=0"
-    command = [sys.executable, "-m", "xpsr_cli", *map(str, tiny(photos, tmp_path / "run", *changes)), "--device", "cpu"]
+    arguments = [*tiny(photos, tmp_path / "run", *changes), "--device", "cpu"]
+    command = [sys.executable, "-m", "xpsr_cli", *map(str, arguments)]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     started = [
         subprocess.Popen(
