@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tiny_training import TEXTS, Squares, tiny_tokenizer
 
-from xpsr_cli.training.batches import Share, load_batches, to_device
+from xpsr_cli.training.batches import Share, load_batches, to_device, useful_workers
 
 
 def numbers(share: Share, first: int, last: int) -> list[list[int]]:
@@ -42,3 +42,9 @@ def test_workers_deliver_the_samples_asked_for() -> None:
     assert moved["high"].shape == moved["low"].shape == (2, 77)
     assert moved["target_pm1"].is_contiguous(memory_format=torch.channels_last)
     assert batches[0]["low"] == [TEXTS[3]] * 2
+
+
+def test_a_processor_that_trains_is_left_in_peace() -> None:
+    assert useful_workers(torch.device("cpu"), 1) == 1
+    assert 1 <= useful_workers(torch.device("cuda"), 1) <= 16
+    assert useful_workers(torch.device("cuda"), 10_000) == 1

@@ -180,19 +180,13 @@ def test_a_full_disk_leaves_what_was_saved(tmp_path: Path) -> None:
 def test_what_killed_saves_left_is_cleared_away_and_renames_are_undone(trained: Path) -> None:
     (trained / "model").rename(trained / "model.old")
     (trained / "checkpoints" / "step-000005.part" / "state").mkdir(parents=True)
+    (trained / "checkpoints" / "step-000003").rename(trained / "checkpoints" / "step-000003.old")
+    (trained / "checkpoints" / "step-000004.old").mkdir()
+    (trained / "mine.part").mkdir()
     checkpoint.recover(trained)
     load_unet(trained / "model" / "unet")
-    assert sorted(path.name for path in trained.glob("model*")) == ["model"]
-    assert not list((trained / "checkpoints").glob("*.part"))
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    place, new = tmp_path / "model", tmp_path / "new"
-    for folder, name in ((place, "old"), (new, "new")):
-        folder.mkdir()
-        (folder / name).touch()
-    checkpoint.replace_folder(new, place)
-    assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
+    assert sorted(path.name for path in trained.iterdir()) == ["checkpoints", "mine.part", "model"]
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["step-000003", "step-000004"]
 
 
 def test_a_position_survives_its_file(trained: Path) -> None:

@@ -9,7 +9,9 @@ follow from it and the seed: P processes see what one process with the same glob
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
+_MOST_WORKERS = 16
+_AHEAD = 8  # batches of all workers together, or two of each
 PIXELS = ("target_pm1", "enlarged_pm1")
 TEXTS = ("high", "low")
 
@@ -38,14 +42,22 @@ class Share:
             yield range(start, start + self.batch_size)
 
 
+def useful_workers(device: torch.device, processes: int) -> int:
+    """How many processes should make batches: on a CPU, which trains itself, one; else what cores there are."""
+    cores = (os.cpu_count() or 1) // processes
+    return 1 if device.type == "cpu" else max(1, min(cores - 1, _MOST_WORKERS))
+
+
 def load_batches(pairs: Dataset, batches: Iterator[Sequence[int]], *, workers: int) -> DataLoader:
     """Batches of the samples with these numbers, made ahead by ``workers`` processes."""
     return DataLoader(
         pairs,
         batch_sampler=batches,  # type: ignore[arg-type]  # any iterable will do
         num_workers=workers,
-        prefetch_factor=8 if workers else None,
+        prefetch_factor=max(2, _AHEAD // workers) if workers else None,
         pin_memory=torch.cuda.is_available(),
+        # forks share the photos in memory, and notice when a kill leaves them behind
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         worker_init_fn=_leave_signals_to_the_loop,
     )
 

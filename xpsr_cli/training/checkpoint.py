@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,6 +25,7 @@ from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.integrity import SUMS_NAME, hash_file, read_sums, record_sums
 from xpsr_cli.models.folders import check_shapes
 from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.whole_folders import link_tree, recover_folder, written_beside
 
 log = logging.getLogger(__name__)
 STAGES = ("autoencoder", "diffusion")
@@ -85,10 +83,10 @@ def save_checkpoint(
         WeightsError: it could not be written, for example on a full disk; what was there before is untouched.
     """
     place = output / "checkpoints" / position.name
-    with _written_beside(place) as temporary:
+    with written_beside(place) as temporary:
         export(temporary / "model")
         _write_state(temporary / "state", state, position)
-    publish(output, lambda folder: _link_tree(place / "model", folder))
+    publish(output, lambda folder: link_tree(place / "model", folder))
     for old in checkpoints(output)[: -max(keep, 1)]:
         if old != place:
             shutil.rmtree(old, ignore_errors=True)
@@ -98,7 +96,7 @@ def save_checkpoint(
 def publish(output: Path, export: Callable[[Path], None]) -> Path:
     """Make what ``export`` writes the run's newest model, ``OUTPUT/model``; errors as :func:`save_checkpoint`."""
     place = output / "model"
-    with _written_beside(place) as temporary:
+    with written_beside(place) as temporary:
         export(temporary)
     return place
 
@@ -172,57 +170,12 @@ def load_optimizer(folder: Path, state: RunState) -> None:
 
 
 def recover(output: Path) -> None:
-    """Undo renames that were killed half-way, and remove what killed saves left."""
-    for parent in (output, output / "checkpoints"):
-        for old in parent.glob("*.old"):
-            recover_folder(old.with_name(old.name.removesuffix(".old")))
-        for part in parent.glob("*.part"):
-            shutil.rmtree(part, ignore_errors=True)
-
-
-def recover_folder(place: Path) -> None:
-    """Undo a :func:`replace_folder` that was killed between its two renames."""
-    old = place.with_name(place.name + ".old")
-    if old.exists() and not place.exists():
-        old.rename(place)
-
-
-def replace_folder(new: Path, place: Path) -> None:
-    """Put ``new`` where ``place`` is; the old folder is removed only after the new one stands."""
-    recover_folder(place)
-    old = place.with_name(place.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _written_beside(place: Path) -> Iterator[Path]:
-    """A folder that replaces ``place`` when the block is done, and of which nothing is left when it fails."""
-    temporary = place.with_name(place.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in [*temporary.rglob("*"), temporary]:
-            _sync(path)
-        replace_folder(temporary, place)
-        _sync(place.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        raise WeightsError(
-            f"{place} could not be saved: {_reason(error)}.",
-            "What was saved before is untouched: make room on the disk and go on with --resume latest.",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _reason(error: Exception) -> str:
-    """What the system says, without how the libraries wrap it."""
-    said = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
-    return said.rpartition("I/O error: ")[2].partition(" (os error")[0].rstrip(".")
+    """Undo renames of a run's folders that were killed half-way, and remove what killed saves left."""
+    recover_folder(output / "model")
+    for prefix in _NAMES.values():
+        for ending in (".old", ".part"):
+            for left in (output / "checkpoints").glob(f"{prefix}*{ending}"):
+                recover_folder(left.with_name(left.name.removesuffix(ending)))
 
 
 def _write_state(folder: Path, state: RunState, position: Position) -> None:
@@ -277,26 +230,3 @@ def _has_digest(path: Path, digest: str) -> bool:
         return hash_file(path) == digest
     except OSError:
         return False
-
-
-def _link_tree(source: Path, target: Path) -> None:
-    """The same files under another name, without their bytes where the disk can link."""
-    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk, where the system lets it be opened for that."""
-    if path.is_dir() and os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

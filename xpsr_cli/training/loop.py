@@ -7,31 +7,29 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
 from xpsr_cli.device import memory_errors
-from xpsr_cli.errors import UsageError, XpsrError
-from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
+from xpsr_cli.errors import XpsrError
 from xpsr_cli.training import checkpoint
-from xpsr_cli.training.batches import Share, load_batches, to_device
+from xpsr_cli.training.batches import Share, load_batches, to_device, useful_workers
 from xpsr_cli.training.checkpoint import STAGES, Position, RunState
 from xpsr_cli.training.networks import TrainedNetworks
-from xpsr_cli.training.objective import AutoencoderObjective, DiffusionObjective
+from xpsr_cli.training.objective import AutoencoderObjective
 from xpsr_cli.training.optimizer import learning_rate, make_optimizer
 from xpsr_cli.training.processes import StopRequest
-from xpsr_cli.training.recipe import OptimizerRecipe, Recipe
+from xpsr_cli.training.recipe import Recipe
+from xpsr_cli.training.stages import Stage, fit_transform, make_stage
 
-_FIT_OFFSET = 2**40  # numbers of samples no training step draws
-_STAGE_OFFSET = 2**30
 _FROZEN_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -54,17 +52,6 @@ class Listener:
         """A checkpoint stands in ``folder``."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A part of a run: what is minimised, over which parameters, and how."""
-
-    name: str
-    steps: int
-    objective: AutoencoderObjective | DiffusionObjective
-    parameters: list[nn.Parameter]
-    optimizer: OptimizerRecipe
-
-
 @dataclass(kw_only=True)
 class Trainer:
     """One run: the recipe, the networks, and where it stands.
@@ -83,7 +70,7 @@ class Trainer:
     accelerator: Accelerator
     listener: Listener = field(default_factory=Listener)
     deadline: float = math.inf  # time.monotonic() at which to save and stop
-    workers: int = 1  # processes beside each training process that make its pairs
+    workers: int | None = None  # processes beside this one that make its pairs; None is as many as are useful
     position: Position = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,8 +149,7 @@ class Trainer:
                     self._note(losses)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(stage.parameters, limit)
-                        self._refuse_broken(norm, state)
-                        self._note({"gradient_norm": norm})
+                        self._check(norm, state)
                         for group in optimizer.param_groups:
                             group["lr"] = learning_rate(stage.optimizer, self.position.step, stage.steps)
                     optimizer.step()
@@ -180,34 +166,12 @@ class Trainer:
 
     def _stage(self, name: str) -> Stage:
         """The stage with this name; a stage other than the present one begins at its first step."""
-        recipe, networks = self.recipe, self.networks
         if self.position.stage != name:
             self.position = Position(name, seconds=self.position.seconds)
-        if name == "diffusion":
-            objective = DiffusionObjective(networks, self.scheduler_config, recipe.loss, recipe.seed)
-            return Stage(name, recipe.optimizer.steps, objective, self._trained, recipe.optimizer)
-        if recipe.autoencoder is None or not isinstance(networks.vae, ResidualAutoencoder):
-            raise UsageError(f"The recipe {recipe.name} has an [autoencoder] section.", "Only new small models have.")
-        if self.position.step == 0:
-            self._fit(networks.vae, recipe.autoencoder.fit_crops)
-        return Stage(
-            name,
-            recipe.autoencoder.steps,
-            AutoencoderObjective(networks.vae, recipe.seed),
-            list(networks.vae.parameters()),
-            replace(
-                recipe.optimizer,
-                learning_rate=recipe.autoencoder.learning_rate,
-                schedule="cosine",
-                warmup_steps=0,
-            ),
-        )
-
-    def _fit(self, vae: ResidualAutoencoder, crops: int) -> None:
-        """The transform is the principal axes of real residuals."""
-        items: list[Any] = [self.pairs[_FIT_OFFSET + number] for number in range(crops)]
-        photos, enlarged = (torch.stack([item[name] for item in items]) for name in ("target_pm1", "enlarged_pm1"))
-        vae.fit(photos.to(self.accelerator.device), enlarged.to(self.accelerator.device))
+        stage = make_stage(name, self.recipe, self.networks, self.scheduler_config)
+        if self.position.step == 0 and self.recipe.autoencoder and isinstance(stage.objective, AutoencoderObjective):
+            fit_transform(stage.objective.vae, self.pairs, self.recipe.autoencoder.fit_crops, self.accelerator.device)
+        return stage
 
     def _begin(self, stage: Stage, optimizer: Any) -> RunState:
         state = RunState(self.networks, optimizer, stage.optimizer.name, self._average, self.accelerator.scaler)
@@ -228,9 +192,11 @@ class Trainer:
             self.recipe.data.batch_size, optimizer.accumulation, accelerator.num_processes, accelerator.process_index
         )
         steps = self.position.step, stage.steps
-        offset = STAGES.index(stage.name) * _STAGE_OFFSET
-        loader = load_batches(self.pairs, share.samples(*steps, offset), workers=self.workers)
-        for samples, batch in zip(share.samples(*steps, offset), loader, strict=True):
+        workers = (
+            useful_workers(accelerator.device, accelerator.num_processes) if self.workers is None else self.workers
+        )
+        loader = load_batches(self.pairs, share.samples(*steps, stage.first_sample), workers=workers)
+        for samples, batch in zip(share.samples(*steps, stage.first_sample), loader, strict=True):
             drawn = stage.objective.draw(samples, *batch["target_pm1"].shape[-2:])
             yield to_device({**batch, **drawn}, self.tokenizer, accelerator.device)
 
@@ -263,9 +229,10 @@ class Trainer:
             rate = learning_rate(stage.optimizer, self.position.step - 1, stage.steps)
             self.listener.log(self.position.step, losses, rate)
 
-    def _refuse_broken(self, norm: Tensor, state: RunState) -> None:
-        """Stop before a loss that is not finite reaches the weights. In fp16 gradients alone may overflow."""
+    def _check(self, norm: Tensor, state: RunState) -> None:
+        """Stop before anything that is not finite reaches the weights. In fp16 gradients alone may overflow."""
         if torch.isfinite(norm):
+            self._note({"gradient_norm": norm})
             return
         loss = self.accelerator.reduce(self._sums["total"], "sum")  # every process's
         if self.accelerator.scaler is not None and torch.isfinite(loss):

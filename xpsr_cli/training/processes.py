@@ -21,7 +21,7 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 
 from xpsr_cli.device import choose_placement
 from xpsr_cli.errors import UsageError
-from xpsr_cli.training.recipe import Recipe
+from xpsr_cli.training.recipe import Recipe, StableDiffusionRecipe
 
 _PATIENCE = timedelta(hours=2)  # of processes that wait while one saves or validates
 
@@ -37,17 +37,22 @@ def make_accelerator(recipe: Recipe, device: str = "auto") -> Accelerator:
     if on_cpu and precision == "fp16":
         raise UsageError("optimizer.mixed_precision is 'fp16', which does not work on a CPU.", "Use no or bf16.")
     AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
-    weights = (recipe.loss.pixel_weight, recipe.loss.degradation_pixel_weight, recipe.loss.degradation_latent_weight)
     return Accelerator(
         cpu=on_cpu,
         mixed_precision=precision,
         gradient_accumulation_steps=recipe.optimizer.accumulation,
         kwargs_handlers=[
-            # a term that is switched off leaves its heads without a gradient
-            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=0 in weights),
+            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=_leaves_out(recipe)),
             InitProcessGroupKwargs(timeout=_PATIENCE),
         ],
     )
+
+
+def _leaves_out(recipe: Recipe) -> bool:
+    """Whether a term is switched off that some trained parameters learn from alone: a head, or a small decoder."""
+    loss = recipe.loss
+    decoder = loss.pixel_weight == 0 and not isinstance(recipe.model, StableDiffusionRecipe)
+    return decoder or 0 in (loss.degradation_pixel_weight, loss.degradation_latent_weight)
 
 
 @dataclass
