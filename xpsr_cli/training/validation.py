@@ -161,7 +161,8 @@ class Validation(Listener):
                 [photo.enlarged, result, photo.large],
                 [
                     f"{photo.name}: {told_measures(score)}",
-                    f"content: {photo.high or '-'}   quality: {photo.low or '-'}",
+                    f"content: {photo.high or '-'}",
+                    f"quality: {photo.low or '-'}",
                 ],
             )
             for photo, result, score in zip(self.photos, results, scores, strict=True)
