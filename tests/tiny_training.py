@@ -195,8 +195,6 @@ def start_processes(count: int, work: Callable[..., None], *arguments: Any) -> l
 
 
 def _work(environment: dict[str, str], work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    if "fork" in multiprocessing.get_all_start_methods():
-        multiprocessing.set_start_method("fork", force=True)  # of the processes that it starts in turn
     os.environ.update(environment)
     torch.set_num_threads(1)
     work(*arguments)

@@ -192,9 +192,9 @@ class Trainer:
             self.recipe.data.batch_size, optimizer.accumulation, accelerator.num_processes, accelerator.process_index
         )
         steps = self.position.step, stage.steps
-        workers = (
-            useful_workers(accelerator.device, accelerator.num_processes) if self.workers is None else self.workers
-        )
+        workers = self.workers
+        if workers is None:
+            workers = useful_workers(accelerator.device, accelerator.num_processes)
         loader = load_batches(self.pairs, share.samples(*steps, stage.first_sample), workers=workers)
         for samples, batch in zip(share.samples(*steps, stage.first_sample), loader, strict=True):
             drawn = stage.objective.draw(samples, *batch["target_pm1"].shape[-2:])
