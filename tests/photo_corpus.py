@@ -278,8 +278,11 @@ def _keyed(case, picture, alpha, options):
 
 
 def commands(records, output):
-    """Arguments of ``xpsr upscale`` that enlarge every photo into a folder: all that become PNG in one run."""
-    settings = ("--scale", SCALE, "--guidance-scale", 1, "--quiet")
+    """Arguments of ``xpsr upscale`` that enlarge every photo into a folder: all that become PNG in one run.
+
+    Without guidance and captions, which sharpen: what the files lose is looked for, not what the model adds.
+    """
+    settings = ("--scale", SCALE, "--guidance-scale", 1, "--captions", "none", "--quiet")
     to_png = [record.path for record in records if record.result_name.endswith(".png")]
     if to_png:
         yield ("upscale", *to_png, "--output", f"{output}/", *settings)
