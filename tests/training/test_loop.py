@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import math
 import multiprocessing
 import random
@@ -28,6 +29,7 @@ from xpsr_cli.training.checkpoint import checkpoints, latest
 from xpsr_cli.training.loop import Listener
 from xpsr_cli.training.recipe import Recipe
 
+BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
 SECOND_STAGE = 2**30  # number of its first sample
 
 
@@ -271,9 +273,19 @@ def test_a_recipe_with_an_autoencoder_stage_needs_a_model_that_has_one(tmp_path:
     assert trainer.run()
 
 
-@pytest.mark.parametrize("kind", ["mini", "sd"])
-def test_a_run_that_goes_on_learns_what_an_undisturbed_one_learns(tmp_path: Path, kind: str) -> None:
-    recipe = tiny_recipe(kind, "optimizer.ema_decay=0.9", "output.save_steps=1")
+@pytest.mark.parametrize(
+    ("kind", "optimizer"),
+    [
+        ("mini", "adamw"),
+        ("sd", "adamw"),
+        pytest.param("mini", "adamw8bit", marks=pytest.mark.skipif(not BITSANDBYTES, reason="needs bitsandbytes")),
+    ],
+)
+def test_a_run_that_goes_on_learns_what_an_undisturbed_one_learns(tmp_path: Path, kind: str, optimizer: str) -> None:
+    wide = (
+        ["model.block_out_channels=[48, 64, 64]"] if optimizer == "adamw8bit" else []
+    )  # the smallest are not of 8 bits
+    recipe = tiny_recipe(kind, f"optimizer.name={optimizer}", "optimizer.ema_decay=0.9", "output.save_steps=1", *wide)
     assert tiny_trainer(tmp_path / "straight", recipe).run()
     for _ in range(9):
         trainer = tiny_trainer(tmp_path / "halting", recipe)

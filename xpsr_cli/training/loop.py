@@ -25,7 +25,7 @@ from xpsr_cli.training.batches import Share, load_batches, to_device, useful_wor
 from xpsr_cli.training.checkpoint import STAGES, Position, RunState
 from xpsr_cli.training.networks import TrainedNetworks
 from xpsr_cli.training.objective import AutoencoderObjective
-from xpsr_cli.training.optimizer import learning_rate, make_optimizer
+from xpsr_cli.training.optimizer import learning_rate, make_optimizer, weights_layout
 from xpsr_cli.training.processes import StopRequest
 from xpsr_cli.training.recipe import Recipe
 from xpsr_cli.training.stages import Stage, fit_transform, make_stage
@@ -76,7 +76,8 @@ class Trainer:
     def __post_init__(self) -> None:
         """Bring the networks to their device."""
         optimizer, output = self.recipe.optimizer, self.recipe.output
-        self.networks.place(self.accelerator.device, _FROZEN_DTYPES[optimizer.mixed_precision])
+        device, dtype = self.accelerator.device, _FROZEN_DTYPES[optimizer.mixed_precision]
+        self.networks.place(device, dtype, weights_layout(optimizer, device))
         self.networks.train()
         if optimizer.gradient_checkpointing:
             self.networks.checkpoint_gradients()

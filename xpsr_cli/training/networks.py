@@ -68,9 +68,10 @@ class TrainedNetworks(nn.Module):
             network.train(mode and any(parameter.requires_grad for parameter in network.parameters()))
         return self
 
-    def place(self, device: torch.device, frozen_dtype: torch.dtype) -> None:
-        """Move everything to ``device``; networks without a trained parameter also to ``frozen_dtype``."""
-        layout = torch.channels_last if device.type != "mps" else torch.contiguous_format
+    def place(
+        self, device: torch.device, frozen_dtype: torch.dtype, layout: torch.memory_format = torch.channels_last
+    ) -> None:
+        """Move everything to ``device``, networks without a trained parameter also to ``frozen_dtype``."""
         move = nn.Module.to  # not diffusers' own, which warns at every cast
         for network in self.parts().values():
             frozen = not any(parameter.requires_grad for parameter in network.parameters())

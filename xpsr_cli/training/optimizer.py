@@ -31,6 +31,15 @@ def make_optimizer(
     return torch.optim.AdamW(parameters, fused=True, **options)
 
 
+def weights_layout(recipe: OptimizerRecipe, device: torch.device) -> torch.memory_format:
+    """How weights should lie in memory: channels last where convolutions are faster for it and the optimizer keeps it.
+
+    bitsandbytes makes weights contiguous at the first step; a run that goes on has to begin like that.
+    """
+    kept = recipe.name == "adamw" and device.type != "mps"
+    return torch.channels_last if kept else torch.contiguous_format
+
+
 def learning_rate(recipe: OptimizerRecipe, step: int, steps: int) -> float:
     """Learning rate of a step, counted from 0: a linear warm-up, then constant or half a cosine."""
     if step < recipe.warmup_steps:
