@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from large_photos import TINY_MINI
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -38,22 +39,11 @@ SD_SCHEDULER = {
 }
 _SLOW_IMPORTS = ["xpsr_cli.training.loop", "xpsr_cli.training.build", "xpsr_cli.models.loading"]
 _MINI = (
-    "data.crop_px=32",
-    "data.batch_size=2",
-    "model.block_out_channels=[8, 16, 16]",
-    "model.layers_per_block=1",
-    "model.attention_head_dim=2",
-    "model.norm_num_groups=4",
-    "model.text_width=16",
-    "model.text_layers=1",
-    "model.pyramid_channels=[4, 4, 8]",
-    "model.refiner_channels=8",
-    "model.refiner_blocks=1",
-    "autoencoder.fit_crops=16",
-    "autoencoder.steps=2",
-    "optimizer.steps=4",
+    *TINY_MINI,
     "optimizer.warmup_steps=2",
     "output.log_steps=1",
+    "output.save_steps=0",
+    "output.validate_steps=0",
 )
 _SD = (
     "data.crop_px=64",

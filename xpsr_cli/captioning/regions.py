@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from xpsr_cli.captioning.captions import Box
@@ -21,7 +22,5 @@ def region_boxes(info: PhotoInfo, side_px: int = REGION_PX) -> list[Box]:
     lefts = [info.width * column // columns for column in range(columns + 1)]
     tops = [info.height * row // rows for row in range(rows + 1)]
     return [
-        Box(left, top, right - left, bottom - top)
-        for top, bottom in zip(tops, tops[1:], strict=False)
-        for left, right in zip(lefts, lefts[1:], strict=False)
+        Box(left, top, right - left, bottom - top) for top, bottom in pairwise(tops) for left, right in pairwise(lefts)
     ]

@@ -121,8 +121,8 @@ class DiffusionObjective(nn.Module):
                     terms[name] = torch.as_tensor(term)
                     total = total + weight * terms[name]
             terms |= {f"degradation_pixel/{k}": term for k, term in enumerate(loss.rgb)}
-            places = [*range(len(loss.latent) - 1), "mid"]
-            terms |= {f"degradation_latent/{k}": term for k, term in zip(places, loss.latent, strict=False)}
+            places = [*range(len(loss.latent) - 1), "mid"] if loss.latent else []
+            terms |= {f"degradation_latent/{k}": term for k, term in zip(places, loss.latent, strict=True)}
         return {"total": total, **{name: term.detach() for name, term in terms.items()}}
 
     def _noise_loss(self, prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
