@@ -91,7 +91,7 @@ class TrainingPairs(Dataset):
         target = _turned(crop.large, turns, mirrored)
         if photo.small is None or crop.small is None:
             target, small, drawn = self._degraded(target, rng)
-            low = low_prompt(drawn, rng)
+            low = low_prompt(drawn, rng, data.low_phrase_dropout)
         else:
             small, low = _turned(crop.small, turns, mirrored), photo.small.low
         condition = _enlarged(small, data.crop_px)
@@ -102,7 +102,7 @@ class TrainingPairs(Dataset):
             target = blur(target, self._negative_kernel)
         else:
             if data.clean_condition and rng.random() < data.clean_condition:
-                condition, low = target, photo.low or low_prompt(Degradation(), rng)
+                condition, low = target, photo.low or low_prompt(Degradation(), rng, data.low_phrase_dropout)
             high, low = prompts(photo, low, data, self.prompt_suffix, rng)
         return {"target_pm1": _to_pm1(target), "enlarged_pm1": _to_pm1(condition), "high": high, "low": low}
 

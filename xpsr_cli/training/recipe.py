@@ -29,6 +29,7 @@ class DataRecipe:
     low_dropout: float
     negative_probability: float  # blurred targets under the negative prompt
     negative_blur_px: float
+    low_phrase_dropout: float = 0.0  # each of blur, noise and compression unsaid, for captions that are not sure
     crops_per_reading: int = 1  # taken of a photo each time it is read; more for archives that memory does not hold
 
 
@@ -147,6 +148,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.clean_condition": (0, 1),
     "data.high_dropout": (0, 1),
     "data.low_dropout": (0, 1),
+    "data.low_phrase_dropout": (0, 1),
     "data.negative_probability": (0, 1),
     "data.negative_blur_px": (0.1, 10),
     "data.crops_per_reading": (1, 1024),

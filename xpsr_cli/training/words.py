@@ -23,9 +23,15 @@ def _say(levels: tuple[Level, ...], value: float, rng: np.random.Generator) -> s
     return words[rng.integers(len(words))]
 
 
-def low_prompt(drawn: Degradation, rng: np.random.Generator) -> str:
-    """Words for a degradation, such as ``"blurred, light noise, no compression"``, in a random order."""
+def low_prompt(drawn: Degradation, rng: np.random.Generator, phrase_dropout: float = 0.0) -> str:
+    """Words for a degradation, such as ``"blurred, light noise, no compression"``, in a random order.
+
+    Each of the three phrases is left out with probability ``phrase_dropout``, so that a text which keeps silent about
+    what nobody could tell is understood as that.
+    """
     parts = [_say(BLUR, drawn.blur_px, rng), _say(NOISE, drawn.noise, rng), _say(JPEG, drawn.jpeg_quality, rng)]
+    if phrase_dropout:
+        parts = [part for part in parts if rng.random() >= phrase_dropout]
     rng.shuffle(parts)
     return ", ".join(parts)
 
