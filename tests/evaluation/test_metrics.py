@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from xpsr_cli.evaluation.metrics import METRICS, consistency_psnr, gmsd_y, gradient_ratio, luma, psnr, psnr_y, ssim_y
+from xpsr_cli.evaluation.metrics import METRICS, consistency_psnr, psnr
+from xpsr_cli.evaluation.pixel_measures import gmsd_y, gradient_ratio, luma, psnr_y, ssim_y
 
 
 @pytest.fixture
