@@ -1,0 +1,40 @@
+"""Flags on how a model enlarges photos, in the words of ``xpsr upscale``, for commands that enlarge many photos."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from xpsr_cli.settings import ColorFix, SchedulerName
+
+_OWN = "[default: the model's own]"
+
+CaptionsOption = Annotated[
+    str,
+    typer.Option(
+        "--captions", help="Who describes the photos: auto, none, measured, mllm, sidecar, or a file of captions."
+    ),
+]
+PromptOption = Annotated[
+    str | None,
+    typer.Option("--prompt", help="What is in the photo, whatever its caption says.", show_default="its caption"),
+]
+LowPromptOption = Annotated[
+    str | None,
+    typer.Option("--low-prompt", help="How it is degraded, whatever its caption says.", show_default="its caption"),
+]
+NegativePromptOption = Annotated[
+    str | None, typer.Option("--negative-prompt", help=f"What to steer away from. {_OWN}")
+]
+StepsOption = Annotated[int | None, typer.Option("--steps", help=f"Denoising steps. {_OWN}")]
+GuidanceScaleOption = Annotated[
+    float | None, typer.Option("--guidance-scale", help=f"How much the prompts count; 1 is off. {_OWN}")
+]
+ConditioningScaleOption = Annotated[
+    float | None, typer.Option("--conditioning-scale", help=f"How much the photo counts. {_OWN}")
+]
+SchedulerOption = Annotated[SchedulerName | None, typer.Option("--scheduler", help=f"Sampling method. {_OWN}")]
+ColorFixOption = Annotated[
+    ColorFix | None, typer.Option("--color-fix", help=f"How colours are tied to the input. {_OWN}")
+]
