@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xpsr_cli.errors import PhotoError, UsageError
@@ -51,7 +51,9 @@ class Selection:
         taken = len(range(count)[:: self.every][: self.limit])
         if taken == count:
             return ""
-        return f"{taken} of {count} pictures" + (f", every {self.every}th" if self.every > 1 else "")
+        return f"{taken} of {count} pictures, " + (
+            f"every {_ordinal(self.every)}" if self.every > 1 else "the first ones"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,18 +121,25 @@ def find_pairs(folders: SetFolders, selection: Selection | None = None) -> Found
     if known is not None and len(pairs) not in known.counts:
         notes.append(f"{known.name} has {' or '.join(map(str, known.counts))} pictures, and here are {len(pairs)}.")
     chosen = selection.of(pairs)
-    if known is not None and known.side_px is not None and chosen and (first := chosen[0].hr) is not None:
-        size = _size(first)
-        if size != (known.side_px, known.side_px):
-            notes.append(
-                f"{known.name} has large photos of {known.side_px} x {known.side_px} pixels, and {first} is"
-                f" {size[0]} x {size[1]}: this is another version of it."
-            )
     found = _checked(chosen, notes, words)
     if chosen and not found.pairs:
         more = f" (and {len(found.rejected) - 1} more)" if len(found.rejected) > 1 else ""
         raise PhotoError(f"No picture can be used: {found.rejected[0].reason}{more}", "Check the two folders.")
+    if known is not None and known.side_px is not None:
+        return _told_version(found, known)
     return found
+
+
+def _told_version(found: FoundPairs, known: KnownSet) -> FoundPairs:
+    """With a note where large photos have not the size that those of the set have."""
+    first = next((pair.hr for pair in found.pairs if pair.hr is not None), None)
+    if first is None or (size := _size(first)) == (known.side_px, known.side_px):
+        return found
+    note = (
+        f"{known.name} has large photos of {known.side_px} x {known.side_px} pixels, and {first} is"
+        f" {size[0]} x {size[1]}: this is another version of it."
+    )
+    return replace(found, notes=(*found.notes, note))
 
 
 def _named_pairs(folders: SetFolders) -> tuple[list[Pair], list[str]]:
@@ -220,6 +229,12 @@ def _scale_of(pair: Pair, small: tuple[int, int], large: tuple[int, int]) -> tup
             f" {pair.lr}."
         )
     return scale, tuple(scale * length for length in small) != large
+
+
+def _ordinal(number: int) -> str:
+    """2nd, 3rd, 4th, 11th, 21st."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _shown(names: Sequence[str]) -> str:
