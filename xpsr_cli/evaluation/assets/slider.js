@@ -8,7 +8,7 @@
   const ZOOMS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
   const MODES = { slider: "Slider", side: "Side by side", difference: "Difference" };
   const GAINS = [1, 2, 4, 8, 16];
-  const HINT = "Drag the line, or use the arrow keys. Zoom with + \u2212 or the wheel, and drag to move.";
+  const LIKE_SHAPES = 1.02; // sides whose proportions differ by less than this are taken for the same shape
   const BAND_ROWS = 512;
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -20,6 +20,19 @@
     return made;
   }
 
+  const isAlone = () => document.querySelectorAll(".xpsr-slider").length === 1;
+  const hint = () => `Drag the line, or use the arrow keys. Zoom with + \u2212 or ${isAlone() ? "" : "a click and "}`
+    + "the wheel, and drag to move.";
+
+  // Where a picture lies in the extent: all over it, or in its middle if it has another shape.
+  function placeIn(extent, { width, height }) {
+    const [across, down] = [extent.width / width, extent.height / height];
+    const alike = Math.max(across, down) < LIKE_SHAPES * Math.min(across, down);
+    const grow = Math.min(across, down);
+    const size = alike ? { width: extent.width, height: extent.height } : { width: width * grow, height: height * grow };
+    return { left: (extent.width - size.width) / 2, top: (extent.height - size.height) / 2, ...size };
+  }
+
   class Slider {
     constructor(figure) {
       this.figure = figure;
@@ -28,6 +41,7 @@
       const largest = this.pictures.reduce((a, b) => (b.width * b.height > a.width * a.height ? b : a));
       this.width = largest.width;
       this.height = largest.height;
+      for (const picture of this.pictures) picture.place = placeIn(this, picture);
       Object.assign(this, { mode: "slider", left: 0, right: 1, gain: 4, position: 0.5, fitted: true });
       Object.assign(this, { zoom: 1, x: 0, y: 0, pointers: new Map(), wheel: 0, differenceOf: "" });
       this.addDifferencePane();
@@ -57,6 +71,7 @@
       this.differenceName = element("span", "xpsr-name");
       const pane = element("div", "xpsr-pane xpsr-difference", {}, [this.amplified, this.differenceName]);
       this.difference = { pane, image: this.canvas, width: this.width, height: this.height };
+      this.difference.place = placeIn(this, this.difference);
       this.stage.append(pane);
     }
 
@@ -64,7 +79,6 @@
       this.handle = element("div", "xpsr-handle", { tabIndex: 0 });
       for (const [name, value] of [["role", "slider"], ["aria-label", "Dividing line"], ["aria-valuemin", 0],
         ["aria-valuemax", 100], ["aria-orientation", "horizontal"]]) this.handle.setAttribute(name, value);
-      this.cross = element("div", "xpsr-cross", { hidden: true });
       this.stage.append(this.handle);
       this.stage.tabIndex = 0;
       this.stage.setAttribute("role", "group");
@@ -92,13 +106,13 @@
       this.gainChoice = choice("Amplification of the difference", GAINS.map((gain) => `\u00d7 ${gain}`),
         GAINS.indexOf(this.gain), (event) => this.setGain(GAINS[event.target.value]));
       this.zoomOutput = element("output", "", { title: "Zoom" });
-      this.readout = element("div", "xpsr-readout", { textContent: HINT });
+      this.readout = element("div", "xpsr-readout", { textContent: hint() });
       const tools = element("div", "xpsr-tools", {}, [
         group(...this.modeButtons), this.gainChoice, this.sides,
         group(button("\u2212", "Zoom out", () => this.step(-1)), this.zoomOutput, button("+", "Zoom in",
           () => this.step(1)), button("Fit", "Show all of it", () => this.fit()), button("1:1", "100 %",
           () => this.zoomTo(1))),
-        button("\u26f6", "Full screen", () => this.toggleFullScreen()),
+        button("Full screen", "Full screen", () => this.toggleFullScreen()),
       ]);
       this.stage.before(tools);
       this.stage.after(this.readout);
@@ -124,7 +138,7 @@
         pane.classList.toggle("right", index === right && index !== left);
       });
       this.difference.pane.classList.toggle("shown", this.mode === "difference");
-      this.readout.textContent = HINT;
+      this.readout.textContent = hint();
       this.layOut();
       if (this.mode === "difference") this.drawDifference();
     }
@@ -148,7 +162,7 @@
       a.image.loading = b.image.loading = "eager";
       await Promise.all([a.image.decode(), b.image.decode()]);
       if (wanted !== this.differenceOf) return; // another pair was chosen meanwhile
-      const { mean, largest } = writeDifference(this.canvas, a.image, b.image, this.width, this.height);
+      const { mean, largest } = writeDifference(this.canvas, [a, b], this.width, this.height);
       this.readout.textContent = largest === 0 ? "There is no difference: every pixel is the same."
         : `Absolute difference: mean ${mean.toFixed(2)}, largest ${largest} of 255.`;
       this.figure.dataset.difference = largest;
@@ -216,20 +230,24 @@
     }
 
     draw() {
-      const inside = (offset, pane, length) => {
+      const inside = (offset, pane, length, before) => {
         const free = pane - length;
         const exact = free >= 0 ? free / 2 : clamp(offset, free, 0);
-        return Math.round(exact * this.ratio) / this.ratio; // on device pixels, so that all pixels are of one size
+        return Math.round((before + exact) * this.ratio) / this.ratio - before; // on device pixels: all of one size
       };
+      const box = this.stage.getBoundingClientRect();
       const [width, height] = [this.width * this.scale, this.height * this.scale];
-      this.x = inside(this.x, this.paneWidth, width);
-      this.y = inside(this.y, this.paneHeight, height);
-      for (const { image, ...picture } of this.shown) {
-        image.style.width = `${width}px`;
-        image.style.height = `${height}px`;
-        image.style.transform = `translate(${this.x}px, ${this.y}px)`;
-        image.classList.toggle("pixels", (this.zoom * this.width) / picture.width > 1);
+      this.x = inside(this.x, this.paneWidth, width, box.left);
+      this.y = inside(this.y, this.paneHeight, height, box.top);
+      for (const { image, place, ...picture } of this.shown) {
+        image.style.width = `${place.width * this.scale}px`;
+        image.style.height = `${place.height * this.scale}px`;
+        image.style.transform = `translate(${this.x + place.left * this.scale}px, ${this.y + place.top * this.scale}px)`;
+        image.classList.toggle("pixels", (this.zoom * place.width) / picture.width > 1);
       }
+      const [from, to] = this.seen;
+      this.stage.style.setProperty("--from", `${from}px`);
+      this.stage.style.setProperty("--behind", `${this.paneWidth - to}px`);
       this.stage.classList.toggle("zoomed", width > this.paneWidth + 1 || height > this.paneHeight + 1);
       this.zoomOutput.textContent = `${Math.round(this.zoom * 1000) / 10} %`;
       this.drawLine();
@@ -272,7 +290,7 @@
       for (const type of ["pointerup", "pointercancel"]) {
         this.stage.addEventListener(type, (event) => this.pointers.delete(event.pointerId));
       }
-      this.stage.addEventListener("pointerleave", () => this.cross.remove());
+      this.stage.addEventListener("pointerleave", () => this.stage.classList.remove("pointed"));
       this.stage.addEventListener("dblclick", (event) => {
         if (this.handle.contains(event.target)) return;
         if (this.fitted) this.zoomTo(this.fitZoom < 1 ? 1 : this.fitZoom * 2, this.place(event));
@@ -326,8 +344,7 @@
 
     turnWheel(event) {
       // Where there are many, the wheel scrolls the page until one of them is clicked into.
-      const alone = document.querySelectorAll(".xpsr-slider").length === 1;
-      if (!alone && !event.ctrlKey && !this.stage.contains(document.activeElement)) return;
+      if (!isAlone() && !event.ctrlKey && !this.stage.contains(document.activeElement)) return;
       this.wheel += event.deltaY * (event.deltaMode === 1 ? 33 : 1);
       if (Math.abs(this.wheel) >= 50) {
         const moved = this.step(-Math.sign(this.wheel), this.place(event));
@@ -358,13 +375,17 @@
     read(event) {
       if (event.pointerType === "touch") return;
       const at = this.place(event);
+      this.stage.classList.add("pointed");
+      this.stage.style.setProperty("--cross-x", `${at.x}px`);
+      this.stage.style.setProperty("--cross-y", `${at.y}px`);
       const [across, down] = [(at.x - this.x) / this.scale, (at.y - this.y) / this.scale];
       if (across < 0 || down < 0 || across >= this.width || down >= this.height) return;
       const read = this.mode === "side" ? this.pictures : [this.pictures[this.left], this.pictures[this.right]];
-      const values = read.map(({ name, image, width, height }) => {
-        const left = Math.floor((across / this.width) * width);
-        const top = Math.floor((down / this.height) * height);
-        return `${name}: ${image.complete ? pixelAt(image, left, top).join(" ") : "\u2013"}`;
+      const values = read.map(({ name, image, place, width, height }) => {
+        const left = Math.floor(((across - place.left) / place.width) * width);
+        const top = Math.floor(((down - place.top) / place.height) * height);
+        const there = image.complete && left >= 0 && top >= 0 && left < width && top < height;
+        return `${name}: ${there ? pixelAt(image, left, top).join(" ") : "\u2013"}`;
       });
       this.readout.textContent = `(${Math.floor(across)}, ${Math.floor(down)})  ${values.join("  \u00b7  ")}`;
     }
@@ -389,15 +410,15 @@
     return [...drawing.getImageData(0, 0, 1, 1).data.slice(0, 3)];
   }
 
-  function writeDifference(canvas, a, b, width, height) {
+  function writeDifference(canvas, pictures, width, height) {
     Object.assign(canvas, { width, height });
     const target = canvas.getContext("2d");
     let [sum, largest] = [0, 0];
     for (let top = 0; top < height; top += BAND_ROWS) {
       const rows = Math.min(BAND_ROWS, height - top);
-      const [one, other] = [a, b].map((image, index) => {
+      const [one, other] = pictures.map(({ image, place }, index) => {
         const drawing = drawingOn(index, width, rows);
-        drawing.drawImage(image, 0, -top, width, height);
+        drawing.drawImage(image, place.left, place.top - top, place.width, place.height);
         return drawing.getImageData(0, 0, width, rows);
       });
       for (let at = 0; at < one.data.length; at += 4) {
