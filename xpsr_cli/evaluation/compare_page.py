@@ -157,7 +157,7 @@ def _likeness_table(likenesses: Sequence[Likeness]) -> str:
         (
             *likeness.names,
             "\u221e" if likeness.psnr == float("inf") else f"{likeness.psnr:.2f} dB",
-            "\u2013" if likeness.ssim is None else f"{likeness.ssim:.4f}",
+            f"{likeness.ssim:.4f}",
             "every pixel is the same" if likeness.identical else "",
         )
         for likeness in likenesses

@@ -53,13 +53,12 @@ class ComparedPicture:
 class Likeness:
     """How like each other two pictures of one size are, as 8-bit sRGB, by the measures of the RealSR tables.
 
-    ``psnr`` is in dB of luma, infinite where it is the same; ``ssim`` is ``None`` where a side is too short for it.
-    ``identical`` says that every pixel is the same.
+    ``psnr`` is in dB of luma, infinite where it is the same. ``identical`` says that every pixel is the same.
     """
 
     names: tuple[str, str]
     psnr: float
-    ssim: float | None
+    ssim: float
     identical: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,7 +69,7 @@ class Likeness:
     def __str__(self) -> str:
         if self.identical:
             return "every pixel is the same"
-        return f"PSNR {self.psnr:.2f} dB" + ("" if self.ssim is None else f", SSIM {self.ssim:.4f}")
+        return f"PSNR {self.psnr:.2f} dB, SSIM {self.ssim:.4f}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _read_to_its_end(photo: PhotoSource) -> None:
 def _likeness(names: tuple[str, str], one: PhotoSource, other: PhotoSource) -> Likeness:
     """From bands that overlap as far as SSIM looks around: the means over them are those of the whole pictures."""
     rows = band_rows(one.info)
-    height, width = one.info.height, one.info.width
+    height = one.info.height
     squared_errors, ssims, identical = 0.0, 0.0, True
     before: list[Pixels] = []
     for bands in zip(screen_bands(one, rows), screen_bands(other, rows), strict=True):
@@ -126,13 +125,12 @@ def _likeness(names: tuple[str, str], one: PhotoSource, other: PhotoSource) -> L
         identical = identical and np.array_equal(a, b)
         squared_errors += len(a) * _PEAK**2 / 10 ** (METRICS["psnr"](a, b) / 10)
         strips = [np.concatenate(parts) for parts in zip(before, (a, b), strict=True)] if before else [a, b]
-        if (mapped := len(strips[0]) - _SSIM_WINDOW + 1) > 0 and width >= _SSIM_WINDOW:
+        if (mapped := len(strips[0]) - _SSIM_WINDOW + 1) > 0:
             ssims += mapped * METRICS["ssim"](*strips)
         before = [strip[-_SSIM_WINDOW + 1 :] for strip in strips]
     mean_error = squared_errors / height
     psnr = 10 * math.log10(_PEAK**2 / mean_error) if mean_error > 0 else math.inf
-    measurable = min(width, height) >= _SSIM_WINDOW
-    return Likeness(names, psnr, ssims / (height - _SSIM_WINDOW + 1) if measurable else None, identical)
+    return Likeness(names, psnr, ssims / (height - _SSIM_WINDOW + 1), identical)
 
 
 def mean_likenesses(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], Likeness]:
@@ -145,10 +143,9 @@ def mean_likenesses(comparisons: Sequence[Comparison]) -> dict[tuple[str, str], 
 
 
 def _mean(names: tuple[str, str], each: Sequence[Likeness]) -> Likeness:
-    ssims = [likeness.ssim for likeness in each if likeness.ssim is not None]
     return Likeness(
         names,
         sum(likeness.psnr for likeness in each) / len(each),
-        sum(ssims) / len(ssims) if ssims else None,
+        sum(likeness.ssim for likeness in each) / len(each),
         all(likeness.identical for likeness in each),
     )

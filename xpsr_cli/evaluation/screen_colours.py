@@ -12,7 +12,7 @@ from xpsr_cli.photos.photo import Depth, Floats, PhotoInfo, Pixels, Region, quan
 from xpsr_cli.photos.png_colour import profile_of
 
 _REC2020_PRIMARIES, _SRGB_CURVE = 9, 13  # numbers of ITU-T H.273: what inks are read as, see photos/cmyk.py
-_BACKGROUND = np.float32(0.5)
+_BACKGROUND = np.float32(128 / 255)  # as assets/slider.js has it
 
 
 class ScreenColours:
@@ -69,7 +69,7 @@ def _is_srgb(profile: bytes, grey: bool) -> bool:
 
 
 def _to_srgb(colour: Floats, profile: bytes, grey: bool) -> Floats:
-    values = np.ascontiguousarray(colour[..., :1] if grey else colour)
+    values = np.ascontiguousarray(colour[..., 0] if grey else colour)
     converted: Floats = imagecodecs.cms_transform(
         values,
         profile,
@@ -79,7 +79,7 @@ def _to_srgb(colour: Floats, profile: bytes, grey: bool) -> Floats:
         outdtype="float32",
         intent=imagecodecs.CMS.INTENT.RELATIVE_COLORIMETRIC,
     )
-    return np.clip(converted, 0, 1)
+    return np.clip(converted.reshape(colour.shape), 0, 1)
 
 
 @cache
