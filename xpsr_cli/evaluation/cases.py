@@ -35,11 +35,19 @@ _RANKS = 3  # the worst, the second worst, ...
 
 @dataclass
 class Case:
-    """A picture worth a look. ``method`` is whose result it was chosen for first; ``reasons`` are sentences."""
+    """A picture worth a look. ``method`` is whose result it was chosen for first.
+
+    ``reasons`` are scores with their methods, by what place the picture has among all of them.
+    """
 
     pair: Pair
     method: str
-    reasons: list[str] = field(default_factory=list)
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def why(self) -> str:
+        """What it was chosen for, in words: ``worst GMSD ↓: bicubic 0.2464, lanczos 0.2397``."""
+        return "; ".join(f"{place}: {', '.join(scores)}" for place, scores in self.reasons.items())
 
 
 def case_metrics(evaluation: Evaluation) -> list[MetricFacts]:
@@ -64,9 +72,9 @@ def choose_cases(evaluation: Evaluation, statistics: Statistics) -> list[Case]:
             pair = evaluation.set.pairs[index]
             if pair.name not in cases and len(cases) == MOST_CASES:
                 continue
-            place = f"{('', 'second ', 'third ')[rank]}{word}"
-            reason = f"The {place} {heading(facts)} of {method}: {number(float(scores[index]), facts)}"
-            cases.setdefault(pair.name, Case(pair, method)).reasons.append(reason)
+            place = f"{('', 'second ', 'third ')[rank]}{word} {heading(facts)}"
+            reasons = cases.setdefault(pair.name, Case(pair, method)).reasons
+            reasons.setdefault(place, []).append(f"{method} {number(float(scores[index]), facts)}")
     return list(cases.values())
 
 

@@ -31,6 +31,7 @@ MOST_POINTS = 400
 _INK = "#123456"  # stands for the colour of the text around the plot until the figure is written
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "xpsr",  # the same plot has the same ids
     "text.parse_math": False,  # a $ in the name of a method is a $
     "font.family": "sans-serif",
     "font.size": 10,
@@ -49,6 +50,7 @@ _STYLE: Any = {
     "axes.unicode_minus": True,
 }
 _LONGEST_NAME = 28
+BOXES_SHOW = "The box holds the middle half of the pictures, the line is the median and the diamond the mean."
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,18 @@ class Plot:
     about: str
 
 
-def all_plots(evaluation: Evaluation, statistics: Statistics) -> list[Plot]:
-    """The scatter plot, the win bars and the box plots, as far as there are scores to draw."""
-    plots = []
+def overview_plots(evaluation: Evaluation, statistics: Statistics) -> list[Plot]:
+    """The scatter plot, and the win bars of every method but the reference, as far as there are scores to draw."""
     pair = scatter_metrics(evaluation.metrics)
-    if pair is not None:
-        plots.append(scatter_plot(evaluation, statistics, *pair))
-    for method in evaluation.methods:
-        if any(statistics.against_reference(method, facts.key) for facts in evaluation.metrics):
-            plots.append(win_plot(evaluation, statistics, method))
-    plots += [box_plot(evaluation, statistics, facts) for facts in evaluation.metrics if not facts.whole_set]
-    drawn = [plot for plot in plots if plot is not None]
-    return [Plot(plot.title, _own_ids(plot.svg, index), plot.about) for index, plot in enumerate(drawn)]
+    plots = [scatter_plot(evaluation, statistics, *pair) if pair is not None else None]
+    plots += [win_plot(evaluation, statistics, method) for method in evaluation.methods]
+    return [plot for plot in plots if plot is not None]
+
+
+def box_plots(evaluation: Evaluation, statistics: Statistics) -> list[Plot]:
+    """A plot of boxes per metric of single pictures."""
+    plots = [box_plot(evaluation, statistics, facts) for facts in evaluation.metrics if not facts.whole_set]
+    return [plot for plot in plots if plot is not None]
 
 
 def first_perceptual(metrics: Sequence[MetricFacts]) -> MetricFacts | None:
@@ -100,9 +102,10 @@ def scatter_plot(evaluation: Evaluation, statistics: Statistics, across: MetricF
             drawn = True
             some = both[np.unique(np.linspace(0, len(both) - 1, MOST_POINTS).round().astype(int))]
             look: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-            axes.plot(x[some], y[some], linestyle="none", markersize=3.5, alpha=0.45, markeredgewidth=0, **look)
+            axes.plot(x[some], y[some], linestyle="none", markersize=3.5, alpha=0.6, markeredgewidth=0, **look)
             _cross(axes, statistics, method, across, up, look)
-        _direction(axes, across, up)
+        axes.set_xlabel(heading(across))
+        axes.set_ylabel(heading(up))
         axes.grid(visible=True)
         if drawn:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.3, columnspacing=1.2)
@@ -113,11 +116,8 @@ def scatter_plot(evaluation: Evaluation, statistics: Statistics, across: MetricF
 
 def box_plot(evaluation: Evaluation, statistics: Statistics, facts: MetricFacts) -> Plot | None:
     """A box per method under one metric; ``None`` where there are no scores."""
-    columns = {
-        method: scores[np.isfinite(scores)]
-        for method in evaluation.methods
-        if (scores := statistics.scores[method, facts.key]) is not None and np.isfinite(scores).any()
-    }
+    scores = {method: statistics.scores[method, facts.key] for method in evaluation.methods}
+    columns = {method: found for method, values in scores.items() if len(found := values[np.isfinite(values)])}
     if not columns:
         return None
     with rc_context(_STYLE):
@@ -140,8 +140,7 @@ def box_plot(evaluation: Evaluation, statistics: Statistics, facts: MetricFacts)
         _rows(axes, list(columns))
         axes.set_xlabel(heading(facts))
         svg = _svg(figure)
-    about = "The box holds the middle half of the pictures, the line is the median and the diamond the mean."
-    return Plot(heading(facts), svg, about)
+    return Plot(heading(facts), svg, BOXES_SHOW)
 
 
 def win_plot(evaluation: Evaluation, statistics: Statistics, method: str) -> Plot | None:
@@ -195,11 +194,6 @@ def _cross(
     )  # fmt: skip
 
 
-def _direction(axes: Axes, across: MetricFacts, up: MetricFacts) -> None:
-    axes.set_xlabel(heading(across))
-    axes.set_ylabel(heading(up))
-
-
 def _corner(across: MetricFacts, up: MetricFacts) -> str:
     """Where the best pictures lie."""
     if Better.NEAR_ONE in (across.better, up.better):
@@ -240,9 +234,8 @@ def _svg(figure: Figure) -> str:
     return text.replace(_INK, "currentColor")
 
 
-def _own_ids(svg: str, index: int) -> str:
-    """The ids of a plot made different from those of the other plots on a page, where they would be the same."""
-    prefix = f"plot{index}-"
+def with_own_ids(svg: str, prefix: str) -> str:
+    """A plot whose ids begin with ``prefix``: on a page with several plots they would be the same otherwise."""
     svg = re.sub(r'(\s)id="([^"]*)"', rf'\1id="{prefix}\2"', svg)
     svg = re.sub(r'(href="#)([^"]*")', rf"\1{prefix}\2", svg)
     return re.sub(r"url\(#([^)]*)\)", rf"url(#{prefix}\1)", svg)

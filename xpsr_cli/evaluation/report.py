@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from enum import Enum
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def report_data(evaluation: Evaluation, found: Statistics) -> dict[str, Any]:
         "failures": [asdict(failure) for failure in evaluation.failures],
         "results": [
             {"method": method, "seed": seed, "picture": picture, "file": path.name, "sha256": _hash(path)}
-            for (method, seed, picture), path in evaluation.results.items()
+            for method, seed, picture, path in _result_files(evaluation)
         ],
         "as_reported": [asdict(table) for table in published_tables(evaluation.set.name)],
         "provenance": evaluation.provenance,
@@ -115,6 +116,14 @@ def _picture(pair: Pair) -> dict[str, Any]:
     return {"name": pair.name} | {
         role: {"file": path.name, "sha256": _hash(path)} for role, path in files.items() if path is not None
     }
+
+
+def _result_files(evaluation: Evaluation) -> Iterator[tuple[str, int, str, Path]]:
+    """In the order of the methods and of the set: scores that were made at once come in any order."""
+    for method in evaluation.methods:
+        for seed, pair in product(evaluation.seeds[method], evaluation.set.pairs):
+            if path := evaluation.results.get((method, seed, pair.name)):
+                yield method, seed, pair.name, path
 
 
 def _metric(facts: MetricFacts) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""The report of an evaluation as one web page that needs no network: tables, plots, pictures, and how it came about."""
+"""The report of an evaluation as one web page without a network: numbers, plots, pictures, and their origins."""
 
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -10,12 +12,13 @@ from string import Template
 from typing import Any
 
 from xpsr_cli.evaluation import cases
-from xpsr_cli.evaluation.plots import Plot, all_plots
+from xpsr_cli.evaluation.plots import BOXES_SHOW, Plot, box_plots, overview_plots, with_own_ids
 from xpsr_cli.evaluation.published import as_table, published_tables
 from xpsr_cli.evaluation.scores import Evaluation
 from xpsr_cli.evaluation.slider import page_assets, slider_html
 from xpsr_cli.evaluation.statistics import Statistics
 from xpsr_cli.evaluation.tables import (
+    BEST_MARK,
     NOTHING,
     Cell,
     Table,
@@ -35,7 +38,7 @@ def report_page(evaluation: Evaluation, statistics: Statistics) -> str:
     """The page; everything it shows is in it, and every name in it is escaped."""
     sections = {
         "Result": _results(evaluation, statistics),
-        "Plots": _plots(all_plots(evaluation, statistics)),
+        "Plots": _plots(overview_plots(evaluation, statistics), box_plots(evaluation, statistics)),
         "Worst and best": _cases(evaluation, statistics),
         "How it was measured": _measured(evaluation),
         "Not computed": _not_computed(evaluation),
@@ -58,7 +61,7 @@ def table_html(table: Table, *, kind: str = "", words: Sequence[str] = ()) -> st
     """A table that scrolls on its own where the screen is narrow; the cells of columns named in ``words`` may wrap."""
     left = [_is_text(table, column) for column in range(len(table.columns))]
     head = "".join(
-        f'<th scope="col"{"" if left[column] else _NUMBER}>{escape(name)}</th>'
+        f'<th scope="col"{"" if left[column] else _NUMBER}>{escape(_unbroken(name))}</th>'
         for column, name in enumerate(table.columns)
     )
     wraps = [name in words for name in table.columns]
@@ -82,11 +85,23 @@ def _cells(row: Sequence[Cell], left: Sequence[bool], wraps: Sequence[bool]) -> 
             continue
         names = [name for name, is_so in _kinds(cell, is_text=left[index], wraps=wraps[index]) if is_so]
         mark = f' class="{" ".join(names)}"' if names else ""
-        yield f"<td{mark}>{escape(cell.text)}</td>"
+        yield f"<td{mark}>{_marked(cell)}</td>"
+
+
+def _marked(cell: Cell) -> str:
+    """The text, with the mark of the best one where it does not push the digits out of line."""
+    if not cell.best:
+        return escape(cell.text)
+    return f'{escape(cell.text.removesuffix(BEST_MARK).rstrip())}<span class="mark"> {BEST_MARK}</span>'
 
 
 def _kinds(cell: Cell, *, is_text: bool, wraps: bool) -> list[tuple[str, bool]]:
     return [("number", not is_text), ("best", cell.best), ("wrap", wraps)]
+
+
+def _unbroken(heading: str) -> str:
+    """The name of a column, whose arrow must not go to a line of its own."""
+    return re.sub(r" (?=[↑↓→%]|1$|1 \()", "\u00a0", heading)
 
 
 def _is_text(table: Table, column: int) -> bool:
@@ -103,40 +118,46 @@ def _results(evaluation: Evaluation, statistics: Statistics) -> str:
     )
 
 
-def _plots(plots: Sequence[Plot]) -> str:
-    figures = "\n".join(
-        f"<figure><h3>{escape(plot.title)}</h3>\n{_labelled(plot)}\n<figcaption>{escape(plot.about)}</figcaption></figure>"
-        for plot in plots
-    )
-    return f'<div class="plots">\n{figures}\n</div>' if plots else ""
+def _plots(overview: Sequence[Plot], boxes: Sequence[Plot]) -> str:
+    figures = [
+        f"<figure><h3>{escape(plot.title)}</h3>\n{svg}\n<figcaption>{escape(plot.about)}</figcaption></figure>"
+        for plot, svg in _drawn(overview, "plot")
+    ]
+    parts = [_grid(figures)] if figures else []
+    if boxes:
+        small = [f"<figure>{svg}</figure>" for _, svg in _drawn(boxes, "box")]
+        parts.append(f"<h3>Every metric</h3>\n<p>{escape(BOXES_SHOW)}</p>\n{_grid(small)}")
+    return "\n".join(parts)
 
 
-def _labelled(plot: Plot) -> str:
-    return plot.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.title)}" ', 1)
+def _grid(figures: Sequence[str]) -> str:
+    return '<div class="plots">\n' + "\n".join(figures) + "\n</div>"
+
+
+def _drawn(plots: Sequence[Plot], word: str) -> Iterator[tuple[Plot, str]]:
+    """Plots as elements with a name and with ids that no other plot of the page has."""
+    for index, plot in enumerate(plots):
+        svg = with_own_ids(plot.svg, f"{word}{index}-")
+        yield plot, svg.replace("<svg ", f'<svg role="img" aria-label="{escape(plot.title)}" ', 1)
 
 
 def _cases(evaluation: Evaluation, statistics: Statistics) -> str:
-    """Cards of pictures, as many as the page may weigh."""
-    cards, left = [], cases.BYTES
+    """Sliders of pictures, as many as the page may weigh."""
+    sliders, left = [], cases.BYTES
     for case in cases.choose_cases(evaluation, statistics):
         pictures = cases.case_pictures(evaluation, statistics, case)
         size = sum(len(data) for _, data in pictures)
         if len(pictures) > 1 and size <= left:
             left -= size
-            cards.append(_case(case, slider_html(pictures, title=case.pair.name)))
-    if not cards:
+            sliders.append(slider_html(pictures, title=case.pair.name, note=case.why))
+    if not sliders:
         return ""
     metrics = " and ".join(heading(facts) for facts in cases.case_metrics(evaluation))
     about = (
         f"Of every method, the pictures with the worst and the best {metrics}. Of pictures above {cases.SIDE_PX} px "
         "the middle is shown. They are compressed for this page: judge the finest detail on the files themselves."
     )
-    return f'<p>{escape(about)}</p>\n<div class="cases">\n' + "\n".join(cards) + "\n</div>"
-
-
-def _case(case: cases.Case, slider: str) -> str:
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in case.reasons)
-    return f'<article class="case"><ul>{reasons}</ul>\n{slider}</article>'
+    return f'<p>{escape(about)}</p>\n<div class="cases">\n' + "\n".join(sliders) + "\n</div>"
 
 
 def _facts(evaluation: Evaluation, statistics: Statistics) -> str:
@@ -161,45 +182,50 @@ def _with_seeds(evaluation: Evaluation, method: str) -> str:
 
 
 def _measured(evaluation: Evaluation) -> str:
-    """The set, the metrics, and whatever the evaluation knows of how it came about."""
-    about = {str(name): text for name, text in evaluation.set.about.items()}
-    parts = [_values("The pictures", about)] if about else []
-    parts += [_values(_words(name), value) for name, value in evaluation.provenance.items()]
+    """The set, the command, the protocols in words, and whatever else is known of how the numbers came about."""
+    known: dict[str, Any] = {"pictures": evaluation.set.about, **evaluation.provenance}
+    first = [name for name in ("pictures", "command", "protocols", "notes") if name in known]
+    parts = [_values(name, known[name]) for name in dict.fromkeys((*first, *known)) if not _is_empty(known[name])]
     return "\n".join(parts)
 
 
-def _values(title: str, value: Any) -> str:
-    """Nested values under a heading, the deeper ones to be opened."""
-    if not isinstance(value, Mapping):
-        return f"<h3>{escape(title)}</h3>\n<pre>{escape(_text(value))}</pre>"
-    plain = {name: item for name, item in value.items() if not isinstance(item, Mapping)}
-    rows = "".join(
-        f"<div><dt>{escape(_words(name))}</dt><dd>{escape(_text(item))}</dd></div>" for name, item in plain.items()
-    )
-    deeper = "\n".join(
-        f"<details><summary>{escape(str(name))}</summary>\n{_inner(item)}</details>"
-        for name, item in value.items()
-        if isinstance(item, Mapping)
-    )
-    return f"<h3>{escape(title)}</h3>\n" + (f'<dl class="pairs">{rows}</dl>\n' if rows else "") + deeper
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, Mapping, list, tuple)) and not value)
 
 
-def _inner(value: Mapping[str, Any]) -> str:
-    texts = {
-        _words(n): _inner(item) if isinstance(item, Mapping) else escape(_text(item)) for n, item in value.items()
-    }
-    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{text}</dd></div>" for name, text in texts.items())
-    return f'<dl class="pairs">{rows}</dl>'
+def _values(name: str, value: Any) -> str:
+    """A value under a heading: what is said of each of several things stands in boxes to be opened."""
+    title = f"<h3>{escape(_words(name).capitalize())}</h3>\n"
+    if name == "command" and not isinstance(value, str):
+        return f"{title}<pre>{escape(shlex.join(map(str, value)))}</pre>"
+    if isinstance(value, Mapping):
+        things = {thing: about for thing, about in value.items() if isinstance(about, Mapping)}
+        plain = {thing: about for thing, about in value.items() if thing not in things}
+        opened = " open" if name == "protocols" else ""
+        boxes = "\n".join(
+            f"<details{opened}><summary>{escape(str(thing))}</summary>\n{_pairs(about)}</details>"
+            for thing, about in things.items()
+        )
+        return title + (_pairs(plain) + "\n" if plain else "") + boxes
+    return title + _text(value)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    rows = (f"<div><dt>{escape(_words(name))}</dt><dd>{_text(value)}</dd></div>" for name, value in values.items())
+    return f'<dl class="pairs">{"".join(rows)}</dl>'
+
+
+def _text(value: Any) -> str:
+    """A value as HTML, whatever it is."""
+    if isinstance(value, Mapping):
+        return _pairs(value)
+    if isinstance(value, (list, tuple)):
+        return f"<ul>{''.join(f'<li>{_text(item)}</li>' for item in value)}</ul>"
+    return escape(str(value))
 
 
 def _words(name: str) -> str:
     return str(name).replace("_", " ")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return " ".join(str(item) for item in value)
-    return str(value)
 
 
 def _not_computed(evaluation: Evaluation) -> str:
@@ -230,7 +256,7 @@ def _published(evaluation: Evaluation) -> str:
         "These numbers were not computed here. They stand in papers, measured by other people under the protocol that "
         "is named. They cannot be ranked with one another across protocols, nor with the tables above."
     )
-    shown = "\n".join(table_html(as_table(table)) for table in tables)
+    shown = "\n".join(table_html(as_table(table), words=["Source"]) for table in tables)
     return f'<p class="warning">{escape(warning)}</p>\n{shown}'
 
 

@@ -103,7 +103,7 @@ def seed_scores(evaluation: Evaluation, method: str, key: str) -> np.ndarray:
         [evaluation.scores.get((method, seed, pair.name, key), math.nan) for seed in evaluation.seeds[method]]
         for pair in evaluation.set.pairs
     ]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(evaluation.seeds[method]))
 
 
 def _summary(

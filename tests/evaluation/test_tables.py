@@ -1,0 +1,98 @@
+"""The tables of the terminal and of the page: what they say of methods, and what they do not."""
+
+import math
+
+import numpy as np
+import pytest
+from small_evaluations import FID, LPIPS, PSNR, SHARPNESS, evaluation_of
+
+from xpsr_cli.errors import UsageError
+from xpsr_cli.evaluation.report import summary_tables
+from xpsr_cli.evaluation.statistics import summarise
+from xpsr_cli.evaluation.tables import detail_table, heading, number, p_value
+
+BASE = np.linspace(20, 30, 40)
+
+
+def two_methods(shift, **more):
+    scores = {("old", PSNR): BASE.tolist(), ("new", PSNR): (BASE + shift).tolist()}
+    return evaluation_of(scores, **more)
+
+
+def texts(table):
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_a_row_per_method_and_a_column_per_metric():
+    scores = {("old", PSNR): [20.0, 30.0], ("old", LPIPS): [0.1, 0.1], ("new", LPIPS): [0.2, 0.4]}
+    evaluation = evaluation_of(scores, metrics=(PSNR, LPIPS, FID), whole={("new", 0, "fid"): 101.256})
+    means = summary_tables(evaluation)[0]
+    assert means.columns == ("Method", "PSNR, dB ↑ (osediff)", "LPIPS ↓", "FID ↓")
+    assert texts(means) == [
+        ["old", "25.00 ± 5.00", "0.1000 ± 0.0000", "–"],
+        ["new", "–", "0.3000 ± 0.1000", "101.26"],
+    ]
+    assert "new: 0 of 2 pictures have PSNR, dB ↑ (osediff)." in means.notes
+
+
+def test_the_best_one_is_marked_where_it_is_more_than_chance():
+    means, against = summary_tables(two_methods(0.2))
+    assert [row[1].best for row in means.rows] == [False, True]
+    assert means.rows[1][1].text.endswith(" *")
+    assert any(note.startswith("* Better than every other method") for note in means.notes)
+    assert texts(against)[0][-1] == "better"
+
+
+def test_nothing_is_marked_where_it_could_be_chance():
+    means, against = summary_tables(two_methods(np.random.default_rng(0).normal(0, 1, 40)))
+    assert not any(cell.best for row in means.rows for cell in row)
+    assert not any("*" in cell.text for row in means.rows for cell in row)
+    assert not any(note.startswith("*") for note in means.notes)
+    assert texts(against)[0][-1] == "not told apart"
+
+
+def test_the_comparison_has_gains_intervals_wins_and_p():
+    scores = {("old", LPIPS): [0.5, 0.5, 0.5, None], ("new", LPIPS): [0.4, 0.5, 0.6, 0.1]}
+    (row,) = texts(summary_tables(evaluation_of(scores, metrics=(LPIPS,)))[1])
+    assert row[:4] == ["new", "LPIPS ↓", "3 (1 left out)", "+0.0000"]
+    assert row[4].startswith("-0.")
+    assert row[5:] == ["50%", "1.00", "not told apart"]
+
+
+def test_the_reference_can_be_named():
+    against = summary_tables(two_methods(0.2), "new")[1]
+    assert against.title == "Against new, picture by picture"
+    assert texts(against)[0][0] == "old"
+    assert texts(against)[0][-1] == "worse"
+    with pytest.raises(UsageError):
+        summary_tables(two_methods(0.2), "nobody")
+
+
+def test_one_method_is_compared_with_nothing():
+    assert len(summary_tables(evaluation_of({("only", PSNR): [20.0, 21.0]}))) == 1
+
+
+def test_published_numbers_are_in_none_of_them():
+    tables = summary_tables(two_methods(0.2, dataset="realsr"))
+    assert not any("SeeSR" in cell.text for table in tables for row in table.rows for cell in row)
+
+
+def test_pictures_that_equal_their_originals_are_told():
+    means = summary_tables(evaluation_of({("same", PSNR): [math.inf, math.inf], ("near", PSNR): [40.0, math.inf]}))[0]
+    assert [row[1].text for row in means.rows] == ["∞", "40.00"]
+    assert any(note.startswith("same: 2 pictures equal their originals") for note in means.notes)
+    assert any(note.startswith("near: 1 picture equals its original") for note in means.notes)
+
+
+def test_the_details_name_the_worst_pictures():
+    evaluation = evaluation_of({("m", SHARPNESS): np.linspace(0.1, 1, 100).tolist()}, metrics=(SHARPNESS,))
+    (row,) = texts(detail_table(evaluation, summarise(evaluation)))
+    assert row[0] == "sharpness → 1"
+    assert row[-1] == "picture_000, picture_001, picture_002 and 2 more"
+
+
+def test_words_and_numbers():
+    assert heading(PSNR) == "PSNR, dB ↑ (osediff)"
+    assert [number(value, PSNR) for value in (None, math.inf, 3.14159)] == ["–", "∞", "3.14"]
+    assert number(0.5, PSNR, signed=True) == "+0.50"
+    assert [p_value(p) for p in (0.00001, 0.0012345, 0.049, 1)] == ["< 0.0001", "0.0012", "0.05", "1.00"]
