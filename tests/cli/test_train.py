@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,34 @@ def test_a_run_goes_on_from_the_checkpoint_that_is_named(xpsr, photos, tmp_path)
     refused = xpsr(*tiny(photos, run), "--resume", photos)
     assert refused.code == ExitCode.USAGE
     assert "is not a checkpoint" in refused.err
+
+
+def test_what_cannot_be_read_is_listed_at_the_end_and_on_the_card(xpsr, tmp_path):
+    photos = save_photos(tmp_path / "photos", count=5)
+    (photos / "3.png").write_bytes((photos / "3.png").read_bytes()[:300])
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    Image.new("RGB", (20, 90)).save(photos / "narrow.png")
+    outcome = xpsr(*tiny(photos, tmp_path / "run", "output.validate_steps=0", "data.held_out_photos=0"))
+    assert outcome.code == 0, outcome.err
+    end = [line for line in outcome.err.splitlines() if "not trained on" in line]
+    assert [line.split("not trained on: ")[1].split(":")[0] for line in end] == ["3.png", "broken.jpg", "narrow.png"]
+    assert outcome.err.index("diffusion 4/4") < outcome.err.index(end[0])
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "| left out | 3 files: 3.png, broken.jpg, narrow.png |" in card
+    assert str(photos) not in card
+
+
+def test_what_shows_to_be_damaged_only_when_it_is_wanted_is_listed_too(xpsr, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "read_source", partial(train.read_source, memory_bytes=0))  # as of a large archive
+    photos = save_photos(tmp_path / "photos")
+    Image.open(photos / "3.png").save(photos / "3.jpg")
+    (photos / "3.png").unlink()
+    (photos / "3.jpg").write_bytes((photos / "3.jpg").read_bytes()[:-300])
+    outcome = xpsr(*tiny(photos, tmp_path / "run", "output.validate_steps=0", "data.held_out_photos=0"))
+    assert outcome.code == 0, outcome.err
+    assert "4 to train on" in (card := (tmp_path / "run" / "model" / "README.md").read_text())
+    assert "| left out | 1 file: 3.jpg |" in card
+    assert "not trained on: 3.jpg: " in outcome.err
 
 
 def test_ctrl_c_saves_and_draws_what_there_is(xpsr, photos, tmp_path):

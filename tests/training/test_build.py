@@ -14,10 +14,12 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.training.bases import build_upon
-from xpsr_cli.training.build import build_mini, build_tokenizer, check_sizes, run_tokenizer
+from xpsr_cli.training.build import MINI_PRESET, build_mini, build_tokenizer, check_sizes, run_tokenizer
 from xpsr_cli.training.dataset import read_photos
 from xpsr_cli.training.networks import TrainedNetworks
 from xpsr_cli.training.recipe import MiniModelRecipe, StableDiffusionRecipe, load_recipe
+from xpsr_cli.training.training_photo import SmallPhoto, TrainingPhoto
+from xpsr_cli.weights import find_model, read_preset
 
 SD15 = {"cross_attention_dim": 768, "attention_head_dim": 8}
 SD21 = {
@@ -80,8 +82,37 @@ def test_a_model_of_other_sizes_is_refused_by_part_and_key(sizes: MiniModelRecip
 
 def test_a_run_keeps_its_tokenizer(tmp_path: Path) -> None:
     photos = read_photos(save_photos(tmp_path / "photos"))
-    first = run_tokenizer(tmp_path / "tokenizer", photos)
+    first = run_tokenizer(tmp_path / "tokenizer", photos, "words")
     assert first("a photo of object, very blurred").input_ids[0] == first.bos_token_id
-    again = run_tokenizer(tmp_path / "tokenizer", [])
+    again = run_tokenizer(tmp_path / "tokenizer", [], "words")
     assert again.get_vocab() == first.get_vocab()
     assert [path.name for path in tmp_path.iterdir() if "tokenizer" in path.name] == ["tokenizer"]
+
+
+def test_the_vocabulary_holds_the_texts_that_are_trained_on(tmp_path: Path) -> None:
+    picture = read_photos(save_photos(tmp_path / "photos", count=1))[0].picture
+    photo = TrainingPhoto(
+        "0.png", picture, "0", high="a weathered lighthouse", low="immaculate", small=SmallPhoto(picture, 1, "murky")
+    )
+    tokenizer = run_tokenizer(tmp_path / "store", [photo] * 3, "store")
+    for word in ("weathered", "lighthouse", "immaculate", "murky", "clean", "lowres"):
+        assert tokenizer.tokenize(word) == [f"{word}</w>"]
+    unsaid = run_tokenizer(tmp_path / "none", [photo] * 3, "none")
+    assert len(unsaid.tokenize("lighthouse")) > 1
+
+
+@pytest.mark.parametrize(
+    "text", ["café", "Straßenbau", "日本の写真", "a photo 😀", "don't", "12 %", "na\u0308her", "\x07"]
+)
+def test_no_word_of_any_language_is_unknown(text: str) -> None:
+    for learned in ([], ["ein café"], [text] * 3):
+        tokenizer = build_tokenizer(learned, vocabulary=600)
+        assert len(tokenizer) <= 600
+        assert tokenizer.unk_token not in tokenizer.tokenize(text)
+        understood = tokenizer.decode(tokenizer(text).input_ids[1:-1])
+        written = tokenizer.backend_tokenizer.normalizer.normalize_str(text)
+        assert "".join(understood.split()) == "".join(written.split())
+
+
+def test_the_preset_of_new_small_models_is_that_of_the_one_that_ships() -> None:
+    assert read_preset(find_model("xpsr-mini")) == MINI_PRESET

@@ -13,6 +13,13 @@ ROWS = [
 ]
 
 
+def test_what_was_left_out_stands_in_one_cell(tmp_path: Path) -> None:
+    facts = {"left out": "2 files: a|b.jpg, \x1b[31mc\udcff.jpg"}
+    write_model_card(tmp_path, load_recipe("xpsr-mini"), tmp_path / "metrics.jsonl", facts)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| left out | 2 files: a\\|b.jpg, \ufffd[31mc\ufffd.jpg |" in card
+
+
 def test_the_last_losses_and_the_last_validation_are_told(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(row) + "\n" for row in ROWS))

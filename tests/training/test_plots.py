@@ -65,9 +65,10 @@ def test_ticks_are_round_and_inside(low: float, high: float, ticks: list[float])
     assert round_ticks(low, high) == pytest.approx(ticks)
 
 
-@pytest.mark.parametrize("span", [1e-6, 0.37, 1, 3, 7, 9.99, 64, 12345])
-def test_there_are_never_too_many_ticks_nor_none(span: float) -> None:
-    assert 1 <= len(round_ticks(1, 1 + span)) <= 5
+@pytest.mark.parametrize("span", [1e-6, 0.000812, 0.37, 1, 3, 7, 9.99, 64, 12345])
+@pytest.mark.parametrize("low", [0.229176, 1.0, -7.3])
+def test_there_are_never_too_many_ticks_nor_one_alone(low: float, span: float) -> None:
+    assert 2 <= len(round_ticks(low, low + span)) <= 5
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def train(
         recipe = load_recipe(config, overrides)
         words = _captions(recipe, captions)
         if preview is not None:
-            _preview(console, recipe, data, preview, init_from=init_from, captions=words)
+            _preview(console, recipe, data, preview, output=output, init_from=init_from, captions=words)
             return
         if output is None:
             raise UsageError("--output is missing.", "Name the folder that the run is to be written to.")

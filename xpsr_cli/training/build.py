@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import string
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -24,7 +25,8 @@ from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.recipe import MiniModelRecipe
-from xpsr_cli.training.words import high_prompt, low_prompt, negative_prompt
+from xpsr_cli.training.texts import high_text
+from xpsr_cli.training.words import low_prompt, negative_prompt
 
 if TYPE_CHECKING:
     from xpsr_cli.training.dataset import TrainingPhoto
@@ -45,7 +47,7 @@ SCHEDULER_CONFIG: dict[str, Any] = {
 }
 MINI_PRESET = SamplingPreset(
     steps=1,
-    guidance_scale=1.15,
+    guidance_scale=1.0,  # none, which is twice as quick
     scheduler=SchedulerName.DDIM,
     start=StartLatent.NOISE,
     start_noise=0.0,
@@ -89,19 +91,31 @@ def check_sizes(model: Components, recipe: MiniModelRecipe, source: str) -> None
             ) from None
 
 
-def run_tokenizer(folder: Path, photos: Iterable[TrainingPhoto]) -> CLIPTokenizer:
+def run_tokenizer(folder: Path, photos: Iterable[TrainingPhoto], captions: str) -> CLIPTokenizer:
     """The tokenizer that a run keeps in ``folder``, made once: from every kind of prompt that it trains with.
 
     Merges of equal count are ordered at random by the tokenizer library, so a run must keep the one it began with.
+
+    Args:
+        folder: where it lies, or will lie.
+        photos: what is trained on, with their texts.
+        captions: the recipe's ``data.captions``.
     """
     if not folder.is_dir():
-        rng = np.random.default_rng(0)
-        texts = [MINI_PRESET.prompt_suffix, MINI_PRESET.negative_prompt, MINI_PRESET.negative_low_prompt]
-        for photo in photos:
-            drawn = Degradation(rng.uniform(0, 4), rng.uniform(0, 20), rng.uniform(30, 110))
-            texts += [high_prompt(photo.category, photo.name, rng), low_prompt(drawn, rng), negative_prompt(rng)]
-        keep_tokenizer(build_tokenizer(texts), folder)
+        keep_tokenizer(build_tokenizer(_prompts(photos, captions)), folder)
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _prompts(photos: Iterable[TrainingPhoto], captions: str) -> Iterator[str]:
+    """Those of the preset, and of every photo each kind that it may be trained with."""
+    yield from (MINI_PRESET.prompt_suffix, MINI_PRESET.negative_prompt, MINI_PRESET.negative_low_prompt)
+    rng = np.random.default_rng(0)
+    for photo in photos:
+        drawn = Degradation(rng.uniform(0, 4), rng.uniform(0, 20), rng.uniform(30, 110))
+        yield high_text(photo, captions, rng)
+        yield photo.low
+        yield low_prompt(drawn, rng) if photo.small is None else photo.small.low
+        yield negative_prompt(rng)
 
 
 def keep_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
@@ -115,26 +129,29 @@ def keep_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> CLIPTokenizer:
-    """A CLIP tokenizer (byte-pair merges with ``</w>``) trained on the prompts the model will know."""
+    """A CLIP tokenizer (byte-pair merges with ``</w>``) trained on the prompts the model will know.
+
+    Every byte is a token of its own, inside and at the end of a word, so that no word of any language is unknown.
+    """
+    alphabet = [letter for letter in pre_tokenizers.ByteLevel.alphabet() if letter not in string.ascii_uppercase]
+    letters = sorted(token for letter in alphabet for token in (letter, f"{letter}</w>"))
+    reader = CLIPTokenizer().backend_tokenizer  # which trains on what it will see
     tokenizer = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    alphabet = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    tokenizer.normalizer, tokenizer.pre_tokenizer = reader.normalizer, reader.pre_tokenizer
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
+        vocab_size=vocabulary - len(alphabet),
         special_tokens=["<|startoftext|>", "<|endoftext|>"],
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    # every letter twice on its own, so that "x</w>" is a token and no word can be unknown
-    tokenizer.train_from_iterator([*texts, *alphabet, *alphabet], trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.model.save(folder)
         vocab = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
         lines = (Path(folder) / "merges.txt").read_text(encoding="utf-8").splitlines()
+    for token in letters:
+        vocab.setdefault(token, len(vocab))
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
 

@@ -33,12 +33,17 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
         "| | |",
         "|---|---|",
         f"| recipe | {recipe.name} |",
-        *(f"| {about} | {fact} |" for about, fact in facts.items()),
+        *(f"| {about} | {_cell(fact)} |" for about, fact in facts.items()),
         *_losses(losses),
         "",
         *_validation(validation),
     ]
     (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _cell(text: str) -> str:
+    """The text as it can stand in a table: names of files may hold anything."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text).replace("|", "\\|")
 
 
 def _losses(row: Row | None) -> list[str]:

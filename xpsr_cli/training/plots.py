@@ -60,12 +60,12 @@ def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
 
 
 def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """At most ``most`` numbers from ``low`` to ``high`` that people read at a glance: 1, 2 or 5 times 10^n apart."""
+    """Two to ``most`` numbers from ``low`` to ``high`` that people read at a glance: 1, 2 or 5 times 10^n apart."""
     span = high - low
     if span <= 0:
         return [low]
     power = 10.0 ** math.floor(math.log10(span / most))
-    step = next(power * digit for digit in (1, 2, 5, 10, 20) if span / (power * digit) <= most - 1)
+    step = next(power * digit for digit in (1, 2, 5, 10, 20) if span / (power * digit) < most - 1e-6)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]
 

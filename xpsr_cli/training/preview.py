@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from xpsr_cli.errors import PhotoError
+from xpsr_cli.photos.formats import reason
 from xpsr_cli.photos.whole_file import whole_or_absent
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -20,6 +21,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 LINE_PX = 14
 GAP_PX = 6
 SHEET_PX = 1600  # wide, about
+PICTURE_PX = 128  # wide at least, so that a title fits over it
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ def draw_sheet(rows: Sequence[Row], *, titles: Sequence[str] = (), columns: int 
     return page
 
 
-def draw_pairs(pairs: Sequence[dict[str, Tensor | str]]) -> Image.Image:
-    """Items of :class:`~xpsr_cli.training.dataset.TrainingPairs` as a contact sheet."""
+def draw_pairs(pairs: Iterable[dict[str, Tensor | str]]) -> Image.Image:
+    """Items of :class:`~xpsr_cli.training.dataset.TrainingPairs` as a contact sheet, small crops enlarged."""
     rows = [
         Row(
-            [to_u8(item["enlarged_pm1"]), to_u8(item["target_pm1"])],  # type: ignore[arg-type]
+            [_visible(to_u8(item["enlarged_pm1"])), _visible(to_u8(item["target_pm1"]))],  # type: ignore[arg-type]
             [f"content: {item['high'] or '-'}", f"quality: {item['low'] or '-'}"],
         )
         for item in pairs
@@ -65,20 +67,31 @@ def draw_pairs(pairs: Sequence[dict[str, Tensor | str]]) -> Image.Image:
     return draw_sheet(rows, titles=("small, enlarged", "large"), columns=max(1, SHEET_PX // (2 * side)))
 
 
+def _visible(picture: np.ndarray) -> np.ndarray:
+    factor = -(-PICTURE_PX // picture.shape[1])
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def to_u8(photo_pm1: Tensor) -> np.ndarray:
     """(3, H, W) in [-1, 1] as a picture."""
     return ((photo_pm1.permute(1, 2, 0).numpy() + 1) * 127.5 + 0.5).clip(0, 255).astype(np.uint8)
 
 
+def check_picture(path: Path) -> str:
+    """The format that the ending of ``path`` means; :class:`PhotoError` where it means none that can be written."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None or kind not in Image.SAVE:
+        raise PhotoError(f"{path} has no ending of a picture.", "Call it something.png.")
+    return kind
+
+
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture, its folder too, whole or not at all; :class:`PhotoError` where that cannot be."""
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None:
-        raise PhotoError(f"{path} has no ending of a picture.", "Call it something.png.")
+    kind = check_picture(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PhotoError(f"{path} cannot be written: {error.strerror}.", "Name another place.") from error
+        raise PhotoError(f"{path} cannot be written: {reason(error)}.", "Name another place.") from error
     with whole_or_absent(path) as file:
         picture.save(file, format=kind)
 

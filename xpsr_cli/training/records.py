@@ -21,11 +21,13 @@ from xpsr_cli.training.listeners import (
 from xpsr_cli.training.loop import Trainer
 from xpsr_cli.training.model_card import write_model_card
 from xpsr_cli.training.plots import plot_metrics
+from xpsr_cli.training.training_photo import LeftOut
 from xpsr_cli.training.validation import HeldOut, Validation, told_measures
 
 log = logging.getLogger(__name__)
 
 PLOT = "losses.png"
+_EXAMPLES = 20  # of files that are left out
 
 
 class Records:
@@ -85,3 +87,20 @@ class Records:
     def _last(self, about: str) -> Row:
         rows = [row for row in read_metrics(self._trainer.output / METRICS) if about in row]
         return rows[-1] if rows else {}
+
+
+def tell_left_out(files: Sequence[LeftOut]) -> None:
+    """What was not trained on and why, in the log; of many files the first ones."""
+    for file in files[:_EXAMPLES]:
+        log.warning("not trained on: %s: %s", file.file, file.reason)
+    if len(files) > _EXAMPLES:
+        log.warning("not trained on: %d more files", len(files) - _EXAMPLES)
+
+
+def named_left_out(files: Sequence[LeftOut]) -> str:
+    """``3 files: a.jpg, b.jpg, c.jpg``; empty for none. The reasons may name folders of the machine."""
+    if not files:
+        return ""
+    names = ", ".join(file.file for file in files[:_EXAMPLES])
+    more = f" and {len(files) - _EXAMPLES} more" if len(files) > _EXAMPLES else ""
+    return f"{len(files)} {'file' if len(files) == 1 else 'files'}: {names}{more}"

@@ -63,7 +63,10 @@ def remembered(output: Path, start: Start) -> Start:
 def starting_model(
     recipe: Recipe, photos: Sequence[TrainingPhoto], output: Path, start: Start, *, resume: bool
 ) -> Components:
-    """The model at step 0; of one that goes on, only what training does not change matters."""
+    """The model at step 0; of one that goes on, only what training does not change matters.
+
+    A new small model gets its vocabulary from the texts of ``photos``.
+    """
     if isinstance(recipe.model, MiniModelRecipe):
         return _starting_mini(recipe, recipe.model, photos, output, start.init_from, resume=resume)
     if isinstance(recipe.model, StableDiffusionRecipe):
@@ -93,7 +96,7 @@ def _starting_mini(
     """A small model of its own keeps its tokenizer in the output folder."""
     tokenizer = output / "tokenizer"
     if init_from is None or (resume and tokenizer.is_dir()):
-        return build_mini(sizes, run_tokenizer(tokenizer, photos), recipe.name, recipe.seed)
+        return build_mini(sizes, run_tokenizer(tokenizer, photos, recipe.data.captions), recipe.name, recipe.seed)
     model = from_xpsr(init_from, None)
     check_sizes(model, sizes, init_from)
     model.name = recipe.name
@@ -108,4 +111,4 @@ def origin(recipe: Recipe, start: Start) -> str:
         name = start.init_from or start.base or recipe.model.stable_diffusion
     else:
         name = start.init_from or recipe.model.init_from
-    return "/".join(Path(name).parts[-2:])
+    return "/".join(part for part in Path(name).parts[-2:] if part != Path(name).anchor)

@@ -13,18 +13,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from xpsr_cli.errors import UsageError
 from xpsr_cli.training.checkpoint import latest, recover
-from xpsr_cli.training.dataset import TrainingPairs, TrainingPhoto, read_source, split_photos
+from xpsr_cli.training.dataset import LeftOut, TrainingPairs, TrainingPhoto, read_source, split_photos
 from xpsr_cli.training.export import export_model, frozen_parts
 from xpsr_cli.training.listeners import Row
 from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.networks import TrainedNetworks
-from xpsr_cli.training.preview import draw_pairs, save_picture
+from xpsr_cli.training.preview import check_picture, draw_pairs, save_picture
 from xpsr_cli.training.processes import make_accelerator
 from xpsr_cli.training.recipe import Recipe
-from xpsr_cli.training.records import Records
+from xpsr_cli.training.records import Records, named_left_out, tell_left_out
 from xpsr_cli.training.starts import Start, origin, preset_of, remember, remembered, starting_model
 from xpsr_cli.training.validation import hold_out
 
@@ -77,10 +78,10 @@ def run(
         raise UsageError(f"{output} already holds a training run.", "Add --resume to go on, or choose another folder.")
     start = Start(_given(init_from), _given(base))
     start = remembered(output, start) if resume else start
-    training, held_out = _photos(data, recipe, output)
-    pairs = _pairs(training, recipe, start, captions)
+    photos = _photos(data, recipe, output)
+    pairs = _pairs(photos.training, recipe, start, captions)
     with accelerator.main_process_first():
-        model = starting_model(recipe, training, output, start, resume=bool(resume))
+        model = starting_model(recipe, pairs.photos, output, start, resume=bool(resume))
     networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
     trainer = Trainer(
         recipe=recipe,
@@ -100,14 +101,17 @@ def run(
     if not accelerator.is_main_process:
         return trainer.run()
     remember(output, recipe, start, model)
-    shown = hold_out(held_out, recipe, captions) if recipe.output.validate_steps else []
+    shown = hold_out(photos.held_out, recipe, captions) if recipe.output.validate_steps else []
     records = Records(trainer, shown, listener, tell)
     try:
         finished = trainer.run()
     finally:
         records.plot()
-    counts = f"{len(training)} to train on, {len(held_out)} held out"
-    records.finish(finished, {"photos": counts, "starts from": origin(recipe, start)})
+        left_out = [*photos.left_out, *pairs.unreadable()]
+        tell_left_out(left_out)
+    counts = f"{len(photos.training)} to train on, {len(photos.held_out)} held out"
+    facts = {"photos": counts, "left out": named_left_out(left_out), "starts from": origin(recipe, start)}
+    records.finish(finished, {about: fact for about, fact in facts.items() if fact})
     return finished
 
 
@@ -117,32 +121,39 @@ def preview(
     count: int,
     picture: Path,
     *,
+    output: Path | None = None,
     init_from: str | Path | None = None,
     captions: Mapping[str, str] | None = None,
 ) -> None:
     """Draw the first ``count`` training pairs as they will be trained on into ``picture``; errors as :func:`run`."""
-    training, _ = _photos(data, recipe, None)
-    pairs = _pairs(training, recipe, Start(_given(init_from)), captions)
-    save_picture(draw_pairs([pairs[index] for index in range(count)]), picture)
+    check_picture(picture)
+    pairs = _pairs(_photos(data, recipe, output).training, recipe, Start(_given(init_from)), captions)
+    save_picture(draw_pairs(pairs[index] for index in range(count)), picture)
 
 
 def _given(name: str | Path | None) -> str | None:
     return None if name is None else str(name)
 
 
-def _photos(
-    data: Path | Sequence[Path], recipe: Recipe, output: Path | None
-) -> tuple[list[TrainingPhoto], list[TrainingPhoto]]:
-    """(training, held out); what lies in the ``output`` folder is no photo to train on."""
+class _Photos(NamedTuple):
+    """What a run is given."""
+
+    training: list[TrainingPhoto]
+    held_out: list[TrainingPhoto]
+    left_out: list[LeftOut]
+
+
+def _photos(data: Path | Sequence[Path], recipe: Recipe, output: Path | None) -> _Photos:
+    """The photos in ``data``; what lies in the ``output`` folder is none to train on."""
     sources = [data] if isinstance(data, Path) else list(data)
-    photos = read_source(sources, recipe, leave_out=output).photos
-    training, held_out = split_photos(photos, recipe)
+    found = read_source(sources, recipe, leave_out=output)
+    training, held_out = split_photos(found.photos, recipe)
     if not training:
         raise UsageError(
             f"{', '.join(map(str, sources))} has no photo left to train on after the {len(held_out)} held-out ones.",
             "Add photos, or hold out fewer (--set data.held_out_photos=0).",
         )
-    return training, held_out
+    return _Photos(training, held_out, found.left_out)
 
 
 def _pairs(

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 MOST_PHOTOS = 8
 SMALLEST_CROP_PX = 256
 _SEED = 0x5EED
+Scores = Sequence[dict[str, float]]
 _WORDS = {"psnr": "PSNR {:.2f}", "ssim": "SSIM {:.3f}", "gmsd": "GMSD {:.3f}", "sharpness": "sharpness {:.2f}"}
 
 
@@ -144,28 +145,30 @@ class Validation(Listener):
             with torch.random.fork_rng():  # the run's own random numbers go on as if nobody had looked
                 results = enlarge(self.photos, model_folder, self._device)
             scores = [measure(result, photo.large) for result, photo in zip(results, self.photos, strict=True)]
-            save_picture(self._sheet(results, scores), self.folder / f"step-{step:06d}.png")
+            plain_scores = [measure(photo.enlarged, photo.large) for photo in self.photos]
+            save_picture(self._sheet(results, scores, plain_scores), self.folder / f"step-{step:06d}.png")
         except XpsrError as error:
             log.warning("step %d is not validated: %s", step, error.message)
             return
-        means = _means(scores)
-        plain = _means([measure(photo.enlarged, photo.large) for photo in self.photos])
+        means, plain = _means(scores), _means(plain_scores)
         self._metrics.write(step, {"validation": {**means, "bicubic": plain}})
         if self._board is not None:
             self._board.write(step, {f"validation/{name}": value for name, value in means.items()})
         log.info("held-out photos at step %d: %s; bicubic %s", step, told_measures(means), told_measures(plain))
 
-    def _sheet(self, results: Sequence[np.ndarray], scores: Sequence[dict[str, float]]) -> Image.Image:
+    def _sheet(self, results: Sequence[np.ndarray], scores: Scores, plain_scores: Scores) -> Image.Image:
         rows = [
             Row(
                 [photo.enlarged, result, photo.large],
                 [
-                    f"{photo.name}: {told_measures(score)}",
+                    photo.name,
+                    f"this model: {told_measures(score)}",
+                    f"bicubic: {told_measures(plain)}",
                     f"content: {photo.high or '-'}",
                     f"quality: {photo.low or '-'}",
                 ],
             )
-            for photo, result, score in zip(self.photos, results, scores, strict=True)
+            for photo, result, score, plain in zip(self.photos, results, scores, plain_scores, strict=True)
         ]
         return draw_sheet(rows, titles=("small, bicubic", "this model", "original"))
 
@@ -196,5 +199,5 @@ def told_measures(scores: Mapping[str, Any]) -> str:
     return ", ".join(words.format(scores[name]) for name, words in _WORDS.items() if scores.get(name) is not None)
 
 
-def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+def _means(scores: Scores) -> dict[str, float]:
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
