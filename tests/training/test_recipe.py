@@ -63,6 +63,18 @@ def test_the_other_base_differs_where_it_must_and_nowhere_else() -> None:
     assert replace(other.optimizer, mixed_precision="fp16") == paper.optimizer
 
 
+def test_what_ships_is_trained_further_as_it_was_trained() -> None:
+    first, further = load_recipe("xpsr-mini"), load_recipe("finetune")
+    assert further.loss == first.loss
+    apart = {"held_out_photos": 4, "held_out_ids": [], "crops_per_reading": 8}
+    assert further.data == replace(first.data, **apart)
+
+
+def test_archives_are_not_read_anew_for_every_crop() -> None:
+    for name in ("finetune", "xpsr-sd15", "xpsr-sd21"):
+        assert load_recipe(name).data.crops_per_reading == 8
+
+
 def test_what_is_said_of_keys_is_of_keys_that_exist() -> None:
     def known(key: str) -> bool:
         value: object = recipes[key.startswith("model.")]
