@@ -111,7 +111,7 @@ def make_metrics(
         protocols: of :data:`~xpsr_cli.evaluation.protocols.PROTOCOLS`.
         scale: by which the pictures were enlarged; ``None`` where nothing tells.
         device: where networks run, as for ``--device``.
-        folder: where the weights of networks lie, in place of torch's own folder for them (``TORCH_HOME``/hub).
+        folder: where torch keeps the weights that it fetches, in place of ``TORCH_HOME``.
 
     Raises:
         UsageError: an unknown metric, protocol or device.
@@ -218,7 +218,7 @@ _OWN: dict[str, tuple[Callable[[Sample], float], dict[str, str]]] = {
     "niqe": (
         lambda sample: niqe(sample.result),
         {
-            "channels": "luma (0.299 R + 0.587 G + 0.114 B, rounded)",
+            "channels": "luma (0.299 R + 0.587 G + 0.114 B in single precision, rounded)",
             "border": "kept",
             "blocks": "96 pixels",
             "pristine photos": "the 125 of its authors",

@@ -5,8 +5,8 @@ and those of 48 of the picture at half its size, are described by 18 parameters 
 the values and to the products of neighbours. The score is the distance between the Gaussian of these 36 parameters and
 the one of 125 pristine photos, which the authors published (``niqe_pristine.txt``).
 
-As the tables of super-resolution have it (``niqe`` of pyiqa): luma is 0.299 R + 0.587 G + 0.114 B, rounded, no border
-is cropped, and the half-size picture is that of MATLAB's ``imresize``.
+As the tables of super-resolution have it (``niqe`` of pyiqa): luma is 0.299 R + 0.587 G + 0.114 B in single
+precision, rounded, no border is cropped, and the half-size picture is that of MATLAB's ``imresize``.
 """
 
 # shapes: a plane is (H, W) float64 in [0, 255]; n blocks; blocks are (n, h, w); features are (n, 18) for each scale
@@ -27,7 +27,7 @@ from xpsr_cli.photos.photo import Pixels
 BLOCK_PX = 96
 PRISTINE = "niqe_pristine.npz"
 _WINDOW_SIGMA = 7 / 6
-_LUMA = np.array([0.299, 0.587, 0.114])
+_LUMA = (0.299, 0.587, 0.114)
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Rows and columns by which the blocks are moved for the products of neighbours."""
 
@@ -39,7 +39,9 @@ def niqe(photo_u8: Pixels) -> float:
 
     NaN where the statistics do not exist: a photo with less than two blocks of 96 pixels, or flat ones.
     """
-    return niqe_of_plane(np.round(photo_u8 @ _LUMA))
+    red, green, blue = np.moveaxis(photo_u8.astype(np.float32) / 255, -1, 0)
+    luma = (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]) * 255  # which way halves are rounded hangs on this
+    return niqe_of_plane(np.round(luma).astype(np.float64))
 
 
 def niqe_of_plane(plane: Array) -> float:
@@ -78,9 +80,14 @@ def _pristine() -> tuple[Array, Array]:
 
 
 def _normalised(plane: Array) -> Array:
-    """Mean-subtracted, contrast-normalised values (equation 1), with a 7 x 7 Gaussian window."""
+    """Mean-subtracted, contrast-normalised values (equation 1), with a 7 x 7 Gaussian window.
+
+    In flat areas the score hangs on the sign of what rounding leaves of value less mean. In the tables that is always
+    negative: their window is one of single precision, whose weights add up to a little more than 1. So do these.
+    """
     taps = np.exp(-(np.arange(-3, 4) ** 2) / (2 * _WINDOW_SIGMA**2))
     taps /= taps.sum()
+    taps *= math.sqrt(np.outer(taps, taps).astype(np.float32).sum(dtype=np.float64))
 
     def local_mean(values: Array) -> Array:
         return correlate1d(correlate1d(values, taps, 0, mode="nearest"), taps, 1, mode="nearest")
