@@ -117,6 +117,62 @@ def test_what_is_no_checkpoint_is_said_to_be_none(trained: Path) -> None:
             trainer.resume(folder)
 
 
+def test_a_kill_before_the_model_is_published_is_made_up_for(trained: Path) -> None:
+    saved = (trained / "model" / "unet" / "config.json").read_bytes()
+    shutil.rmtree(trained / "model")
+    trainer = tiny_trainer(trained, tiny_recipe("mini", *KEPT))
+    trainer.resume()
+    assert trainer.run()
+    assert (trained / "model" / "unet" / "config.json").read_bytes() == saved
+
+
+def test_a_kill_while_an_old_checkpoint_is_removed_leaves_no_part_of_it(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def killed(folder: Path, **options: bool) -> None:
+        if folder.is_dir() and "step-000003" in folder.name:
+            (folder / "state" / "SHA256SUMS").unlink()
+            raise KeyboardInterrupt
+        remove(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    trainer = tiny_trainer(trained, tiny_recipe("mini", *KEPT, "optimizer.steps=5"))
+    trainer.resume()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    monkeypatch.undo()
+    assert names(trained) == ["step-000004", "step-000005"]
+    checkpoint.recover(trained)
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == names(trained)
+
+
+def test_a_folder_that_holds_no_state_is_passed_over(trained: Path) -> None:
+    shutil.rmtree(trained / "checkpoints" / "step-000004" / "state")
+    assert tiny_trainer(trained, tiny_recipe("mini", *KEPT)).resume() == trained / "checkpoints" / "step-000003"
+
+
+def test_a_run_does_not_go_back_while_there_are_later_checkpoints(trained: Path) -> None:
+    trainer = tiny_trainer(trained, tiny_recipe("mini", *KEPT))
+    early, late = (trained / "checkpoints" / f"step-00000{step}" for step in (3, 4))
+    with pytest.raises(UsageError, match="holds a later checkpoint than .*step-000003: step-000004"):
+        trainer.resume(early)
+    (late / "state" / "weights.safetensors").write_bytes(b"damaged")
+    assert trainer.resume(early) == early
+    assert trainer.run()
+    checkpoint.check_whole(late)
+
+
+def test_damaged_checkpoints_go_once_the_run_has_saved_again(trained: Path) -> None:
+    shutil.copytree(trained / "checkpoints" / "step-000003", trained / "checkpoints" / "step-000009")
+    (trained / "checkpoints" / "step-000009" / "state" / "position.json").unlink()
+    trainer = tiny_trainer(trained, tiny_recipe("mini", *KEPT, "optimizer.steps=5"))
+    assert trainer.resume() == trained / "checkpoints" / "step-000004"
+    assert trainer.run()
+    assert names(trained) == ["step-000004", "step-000005"]
+
+
 def test_a_checkpoint_of_another_shape_is_refused_and_named(trained: Path) -> None:
     other = tiny_trainer(trained, tiny_recipe("mini", *KEPT, "model.block_out_channels=[8, 8, 8]"))
     with pytest.raises(WeightsError, match=r"weights.safetensors does not fit the recipe: .* of another shape"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.integrity import SUMS_NAME, hash_file, read_sums, record_sums
 from xpsr_cli.models.folders import check_shapes
 from xpsr_cli.training.networks import TrainedNetworks
-from xpsr_cli.training.whole_folders import link_tree, recover_folder, written_beside
+from xpsr_cli.training.whole_folders import link_tree, recover_folder, remove_folder, written_beside
 
 log = logging.getLogger(__name__)
 STAGES = ("autoencoder", "diffusion")
@@ -86,10 +85,11 @@ def save_checkpoint(
     with written_beside(place) as temporary:
         export(temporary / "model")
         _write_state(temporary / "state", state, position)
-    publish(output, lambda folder: link_tree(place / "model", folder))
-    for old in checkpoints(output)[: -max(keep, 1)]:
-        if old != place:
-            shutil.rmtree(old, ignore_errors=True)
+    publish_saved(output, place)
+    there = checkpoints(output)
+    done = there.index(place) + 1
+    for folder in (*there[: max(0, done - keep)], *there[done:]):  # further ones are damaged, see refuse_detour
+        remove_folder(folder)
     return place
 
 
@@ -101,13 +101,19 @@ def publish(output: Path, export: Callable[[Path], None]) -> Path:
     return place
 
 
+def publish_saved(output: Path, folder: Path) -> None:
+    """Make the model of a checkpoint the run's newest, as a kill right after the checkpoint may have failed to do."""
+    if (folder / "model").is_dir():
+        publish(output, lambda place: link_tree(folder / "model", place))
+
+
 def find_whole(output: Path) -> Path | None:
     """The furthest checkpoint that is whole, or None; damaged ones after it are named in the log."""
     recover(output)
     for folder in reversed(checkpoints(output)):
         try:
             check_whole(folder)
-        except WeightsError as error:
+        except (UsageError, WeightsError) as error:
             log.warning("%s The run goes on from an earlier one.", error.message)
         else:
             return folder
@@ -126,6 +132,19 @@ def check_whole(folder: Path) -> None:
         name = broken[0] if broken else SUMS_NAME
         raise WeightsError(
             f"The checkpoint {folder} is damaged: {name} is not what was written.", "Go on from another one."
+        )
+
+
+def refuse_detour(output: Path, folder: Path) -> None:
+    """Raise :class:`UsageError` if ``output`` holds a checkpoint further than ``folder``.
+
+    The next ``--resume latest`` would go on from that one, and what was trained in between would be lost.
+    """
+    furthest = find_whole(output)
+    if furthest is not None and _order(read_position(furthest)) > _order(read_position(folder)):
+        raise UsageError(
+            f"{output} holds a later checkpoint than {folder}: {furthest.name}.",
+            "Choose another output folder, or remove the later ones first.",
         )
 
 
@@ -176,6 +195,10 @@ def recover(output: Path) -> None:
         for ending in (".old", ".part"):
             for left in (output / "checkpoints").glob(f"{prefix}*{ending}"):
                 recover_folder(left.with_name(left.name.removesuffix(ending)))
+
+
+def _order(position: Position) -> tuple[int, int]:
+    return STAGES.index(position.stage), position.step
 
 
 def _write_state(folder: Path, state: RunState, position: Position) -> None:

@@ -57,6 +57,17 @@ def replace_folder(new: Path, place: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_folder(place: Path) -> None:
+    """Remove a folder; a kill half-way leaves something that is known to be unfinished, not a part of the folder."""
+    unfinished = _beside(place, "part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        place.rename(unfinished)
+    except OSError:  # in use, where the system forbids that
+        unfinished = place
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def link_tree(source: Path, target: Path) -> None:
     """The same files under another name, without their bytes where the disk can link."""
     shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
