@@ -26,7 +26,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from xpsr_cli.errors import UsageError, XpsrError
 from xpsr_cli.models.loading import load_controlnet, load_unet
 from xpsr_cli.training.checkpoint import checkpoints, latest
-from xpsr_cli.training.loop import Listener
+from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.recipe import Recipe
 
 BITSANDBYTES = importlib.util.find_spec("bitsandbytes") is not None
@@ -158,6 +158,51 @@ def test_computing_in_bf16_keeps_the_weights_in_32_bits(tmp_path: Path) -> None:
     for name, value in seen["no"].items():
         assert seen["bf16"][name] == pytest.approx(value, rel=0.05)
     assert seen["bf16"]["total"] != seen["no"]["total"]
+
+
+def in_fp16(trainer: Trainer, scale: float) -> Trainer:
+    """As on a GPU: computing in fp16, with the loss scaled. The steps of a processor are as good, if slow."""
+    accelerator = trainer.accelerator
+    accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return trainer
+
+
+def test_steps_that_overflow_in_fp16_are_passed_over(tmp_path: Path) -> None:
+    diary, recipe = Diary(), tiny_recipe("sd", "optimizer.steps=4")
+    trainer = in_fp16(tiny_trainer(tmp_path, recipe, listener=diary), 2.0**20)
+    used: list[torch.optim.Optimizer] = []
+    with steps_watched(used.append):
+        assert trainer.run()
+    passed_over = int(math.log2(2.0**20 / trainer.accelerator.scaler.get_scale()))
+    assert 0 < passed_over < 4
+    assert {int(state["step"]) for state in used[-1].state.values()} == {4 - passed_over}
+    assert ["gradient_norm" in losses for losses in diary.losses] == [step >= passed_over for step in range(4)]
+    assert all(bool(torch.isfinite(value).all()) for value in weights(tmp_path).values())
+
+
+def test_a_run_in_fp16_goes_on_with_its_loss_scale(tmp_path: Path) -> None:
+    recipe = tiny_recipe("sd", "output.save_steps=1", "optimizer.ema_decay=0.9")
+    assert in_fp16(tiny_trainer(tmp_path / "straight", recipe), 2.0**20).run()
+    trainer = in_fp16(tiny_trainer(tmp_path / "halting", recipe), 2.0**20)
+    trainer.stop.deadline = time.monotonic()
+    assert not trainer.run()
+    trainer = in_fp16(tiny_trainer(tmp_path / "halting", recipe), 2.0**20)
+    trainer.resume()
+    assert trainer.run()
+    assert digests(tmp_path / "halting") == digests(tmp_path / "straight")
+
+
+def test_gradients_that_overflow_whatever_the_scale_stop_the_run(tmp_path: Path) -> None:
+    recipe = tiny_recipe("sd", "optimizer.steps=5")
+    trainer = in_fp16(tiny_trainer(tmp_path, recipe), 2.0**-8)
+    next(iter(trainer.networks.trained().values())).register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(XpsrError, match=r"The gradient of diffusion step 3 is not finite.*step-000002"):
+        trainer.run()
+    trainer = in_fp16(tiny_trainer(tmp_path, recipe), 2.0**10)
+    trainer.resume()
+    assert trainer.run()
+    assert trainer.accelerator.scaler.get_scale() == 2.0**10
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:

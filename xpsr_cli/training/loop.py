@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from xpsr_cli.training.recipe import Recipe
 from xpsr_cli.training.stages import Stage, fit_transform, make_stage
 
 _FROZEN_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SMALLEST_SCALE = 2.0**-10  # of a loss in fp16: gradients that overflow even so are no numbers
 
 
 class Listener:
@@ -103,13 +104,14 @@ class Trainer:
             The checkpoint, or None when there is none.
 
         Raises:
-            UsageError: ``folder`` is not a checkpoint.
+            UsageError: ``folder`` is not a checkpoint, or the output folder holds a later one.
             WeightsError: it is damaged, or of another shape.
         """
         if folder is None:
             folder = checkpoint.find_whole(self.output)
         else:
             checkpoint.check_whole(folder)
+            checkpoint.refuse_detour(self.output, folder)
         if folder is not None:
             checkpoint.load_weights(folder, self.networks)
             if self._average is not None:
@@ -178,6 +180,8 @@ class Trainer:
         state = RunState(self.networks, optimizer, stage.optimizer.name, self._average, self.accelerator.scaler)
         if self._resumed is not None:
             checkpoint.load_optimizer(self._resumed, state)
+            if self.accelerator.is_main_process:
+                checkpoint.publish_saved(self.output, self._resumed)
             self._resumed, self._saved = None, self.position.name
         self._started = time.monotonic() - self.position.seconds
         self._sums: dict[str, Tensor] = {}
@@ -235,12 +239,13 @@ class Trainer:
         if torch.isfinite(norm):
             self._note({"gradient_norm": norm})
             return
-        loss = self.accelerator.reduce(self._sums["total"], "sum")  # every process's
-        if self.accelerator.scaler is not None and torch.isfinite(loss):
+        loss, scaler = self.accelerator.reduce(self._sums["total"], "sum"), self.accelerator.scaler  # every process's
+        if scaler is not None and torch.isfinite(loss) and scaler.get_scale() > _SMALLEST_SCALE:
             return
         kept = ""
         if self.position.step > 0 and all(bool(torch.isfinite(parameter).all()) for parameter in self._trained):
-            self._save(state, keep=len(checkpoint.checkpoints(self.output)) + 1)
+            fresh = replace(state, scaler=None)  # one that many overflows have lowered would let gradients vanish
+            self._save(fresh, keep=len(checkpoint.checkpoints(self.output)) + 1)
             kept = f" What was learnt before is in {checkpoint.latest(self.output)}."
         what = "gradient" if torch.isfinite(loss) else "loss"
         raise XpsrError(
