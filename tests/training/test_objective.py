@@ -128,6 +128,29 @@ def test_one_batch_can_be_learnt_by_heart(kind: str, side: int, steps: int) -> N
     assert last_noise < 0.45 * noise
 
 
+def test_what_only_the_photo_tells_is_learnt_through_the_control_network() -> None:
+    """Two photos whose noisy latents, timesteps and texts are the same: only the ControlNet can tell them apart."""
+    recipe = tiny_recipe("sd", "optimizer.learning_rate=1e-2")
+    objective = objective_of(recipe, degradation_pixel_weight=0.0, degradation_latent_weight=0.0)
+    clean, noisy = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0)).split([2, 1])
+    share = objective.scheduler.alphas_cumprod[400]
+    goals = (noisy - share.sqrt() * clean) / (1 - share).sqrt()
+    batch = {**batch_of(objective, 64), "timesteps": torch.tensor([400, 400]), "noise": goals}
+    texts = torch.zeros(2, 77, 12)
+    seen: list[Tensor] = []
+    objective.networks.unet.register_forward_hook(lambda *call: seen.append(call[-1].detach()))
+    parameters = list(objective.networks.trained().values())
+    optimizer = make_optimizer(parameters, recipe.optimizer, torch.device("cpu"))
+    for _ in range(60):
+        objective.losses(clean, texts, texts, batch)["total"].backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.allclose(seen[0][0], seen[0][1], atol=1e-5)
+    told, wanted = (pair[0] - pair[1] for pair in (seen[-1], goals))
+    assert (told - wanted).square().sum() < 0.9 * wanted.square().sum()
+
+
 def test_what_is_drawn_follows_from_the_number_of_the_sample() -> None:
     objective = objective_of(tiny_recipe("sd"))
     together, alone = objective.draw(range(5, 9), 64, 64), objective.draw([7], 64, 64)
