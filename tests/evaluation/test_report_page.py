@@ -128,6 +128,7 @@ def test_what_was_done_and_what_was_not_is_told():
             "command": ["xpsr", "eval", "--predictions", "my results"],
             "protocols": {"osediff": {"border": "not cut"}},
             "notes": ["one thing", "another"],
+            "python": "3.11",
             "empty": {},
         },
     )
@@ -136,6 +137,7 @@ def test_what_was_done_and_what_was_not_is_told():
     assert "<summary>osediff</summary>" in text
     assert "<dt>border</dt><dd>not cut</dd>" in text
     assert "<li>one thing</li><li>another</li>" in text
+    assert '<h3>Program</h3>\n<dl class="pairs"><div><dt>python</dt><dd>3.11</dd></div></dl>' in text
     assert "Empty" not in text
     assert "<pre>xpsr weights pull dists</pre>" in text
     assert "1 picture could not be scored" in text

@@ -1,6 +1,7 @@
 """The tables of the terminal and of the page: what they say of methods, and what they do not."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from small_evaluations import FID, LPIPS, PSNR, SHARPNESS, evaluation_of
 from xpsr_cli.errors import UsageError
 from xpsr_cli.evaluation.report import summary_tables
 from xpsr_cli.evaluation.statistics import summarise
-from xpsr_cli.evaluation.tables import detail_table, heading, number, p_value
+from xpsr_cli.evaluation.tables import MOST_COLUMNS, detail_table, heading, number, p_value
 
 BASE = np.linspace(20, 30, 40)
 
@@ -33,6 +34,17 @@ def test_a_row_per_method_and_a_column_per_metric():
         ["new", "–", "0.3000 ± 0.1000", "101.26"],
     ]
     assert "new: 0 of 2 pictures have PSNR, dB ↑ (osediff)." in means.notes
+
+
+def test_many_metrics_stand_below_one_another():
+    protocols = [f"p{index}" for index in range(MOST_COLUMNS + 1)]
+    metrics = tuple(replace(PSNR, protocol=name) for name in protocols)
+    scores = {(method, facts): (BASE + shift).tolist() for method, shift in (("a", 0), ("b", 1)) for facts in metrics}
+    means = summary_tables(evaluation_of(scores, metrics=metrics))[0]
+    assert means.columns == ("Metric", "a", "b")
+    assert [row[0].text for row in means.rows] == [f"PSNR, dB ↑ ({name})" for name in protocols]
+    assert [(row[1].text[:5], row[2].text[:5], row[2].best) for row in means.rows] == [("25.00", "26.00", True)] * 8
+    assert summary_tables(evaluation_of(scores, metrics=metrics[:-1]))[0].columns[0] == "Method"
 
 
 def test_the_best_one_is_marked_where_it_is_more_than_chance():

@@ -59,10 +59,12 @@ def _resampled_means(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     pictures, columns = values.shape
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     means = np.empty((RESAMPLES, columns))
+    places = np.arange(_AT_A_TIME)[:, None] * pictures  # one row of counters per resample
     for start in range(0, RESAMPLES, _AT_A_TIME):
-        drawn = generator.multinomial(pictures, np.full(pictures, 1 / pictures), size=_AT_A_TIME).astype(np.float64)
+        drawn = generator.integers(0, pictures, (_AT_A_TIME, pictures)) + places
+        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
         with np.errstate(invalid="ignore"):
-            means[start : start + _AT_A_TIME] = (drawn @ values) / (drawn @ known)
+            means[start : start + _AT_A_TIME] = (times @ values) / (times @ known)
     return means
 
 

@@ -184,9 +184,11 @@ def _with_seeds(evaluation: Evaluation, method: str) -> str:
 def _measured(evaluation: Evaluation) -> str:
     """The set, the command, the protocols in words, and whatever else is known of how the numbers came about."""
     known: dict[str, Any] = {"pictures": evaluation.set.about, **evaluation.provenance}
-    first = [name for name in ("pictures", "command", "protocols", "notes") if name in known]
-    parts = [_values(name, known[name]) for name in dict.fromkeys((*first, *known)) if not _is_empty(known[name])]
-    return "\n".join(parts)
+    single = {name: value for name, value in known.items() if isinstance(value, str) and name != "command"}
+    known = {name: value for name, value in known.items() if name not in single} | {"program": single}
+    first = [name for name in ("pictures", "command", "protocols", "notes", "program") if name in known]
+    shown = [name for name in dict.fromkeys((*first, *known)) if not _is_empty(known[name])]
+    return "\n".join(_values(name, known[name]) for name in shown)
 
 
 def _is_empty(value: Any) -> bool:
@@ -256,7 +258,7 @@ def _published(evaluation: Evaluation) -> str:
         "These numbers were not computed here. They stand in papers, measured by other people under the protocol that "
         "is named. They cannot be ranked with one another across protocols, nor with the tables above."
     )
-    shown = "\n".join(table_html(as_table(table), words=["Source"]) for table in tables)
+    shown = "\n".join(table_html(as_table(table)) for table in tables)
     return f'<p class="warning">{escape(warning)}</p>\n{shown}'
 
 

@@ -13,6 +13,8 @@ from xpsr_cli.evaluation.statistics import Statistics, Summary, summarise
 ARROWS = {Better.HIGHER: "↑", Better.LOWER: "↓", Better.NEAR_ONE: "→ 1"}
 NOTHING = "–"
 BEST_MARK = "*"
+MOST_COLUMNS = 7
+"""Metrics that stand beside one another."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,24 @@ def summary_tables(evaluation: Evaluation, reference: str | None = None) -> list
 
 
 def means_table(evaluation: Evaluation, statistics: Statistics) -> Table:
-    """One row per method, one column per metric: the mean and half its interval."""
+    """One row per method, one column per metric: the mean and half its interval.
+
+    More than ``MOST_COLUMNS`` metrics, if they are more than the methods, are the rows, and the methods the columns.
+    """
     rows = [
         (Cell(method), *(_mean_cell(statistics, method, facts) for facts in evaluation.metrics))
         for method in evaluation.methods
     ]
+    columns = ("Method", *(heading(facts) for facts in evaluation.metrics))
+    if len(evaluation.metrics) > max(MOST_COLUMNS, len(evaluation.methods)):
+        turned = list(zip((Cell("Metric"), *map(Cell, columns[1:])), *rows, strict=True))
+        columns, rows = tuple(cell.text for cell in turned[0]), turned[1:]
     notes = ["The mean over the pictures ± half of its 95 % interval (percentile bootstrap, 10,000 resamples)."]
     if any(cell.best for row in rows for cell in row):
         notes.append(
             f"{BEST_MARK} Better than every other method on the same pictures: p < {SIGNIFICANCE:g} by Wilcoxon's "
             "signed-rank test, after Holm's correction for all pairs and metrics."
         )
-    columns = ("Method", *(heading(facts) for facts in evaluation.metrics))
     title = f"{evaluation.set.name}: {counted(len(evaluation.set.pairs), 'picture')}"
     return Table(title, columns, tuple(rows), (*notes, *_gaps(evaluation, statistics)))
 
