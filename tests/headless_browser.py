@@ -166,14 +166,14 @@ class Browser:
             os.close(self._read)
 
     def _next_message(self):
-        while b"\0" not in self._received:
+        parts = [self._received]
+        while b"\0" not in parts[-1]:  # a message may be of many megabytes: a page's pictures are in its addresses
             ready, _, _ = select.select([self._read], [], [], _TIMEOUT_S)
             assert ready, "the browser does not answer"
-            data = os.read(self._read, 2**20)
-            assert data, "the browser has ended"
-            self._received += data
-        line, _, self._received = self._received.partition(b"\0")
-        message = json.loads(line)
+            parts.append(os.read(self._read, 2**20))
+            assert parts[-1], "the browser has ended"
+        end, _, self._received = parts.pop().partition(b"\0")
+        message = json.loads(b"".join([*parts, end]))
         self._note(message.get("method"), message.get("params", {}))
         return message
 

@@ -1,6 +1,8 @@
 """``xpsr compare``: its page, its streams and its exit codes."""
 
 import json
+import os
+import sys
 import webbrowser
 
 import numpy as np
@@ -75,6 +77,16 @@ def test_bad_input_is_one_sentence_and_a_code(xpsr, pictures, arguments, code, w
     assert words in outcome.err
     assert "Traceback" not in outcome.err
     assert not list(pictures.glob("*.html"))
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="file names are text here")
+def test_a_name_that_is_no_text_is_no_trouble(xpsr, pictures):
+    name = os.fsdecode(b"\xff.png")
+    (pictures / "a.png").rename(pictures / name)
+    code, out, _ = xpsr("compare", name, "b.jpg", "--json", "--quiet")
+    assert code == 0
+    assert json.loads(out)["comparisons"][0]["pictures"][0]["file"] == name
+    assert "<h1>?.png / b.jpg</h1>" in (pictures / "compare.html").read_text(encoding="utf-8")
 
 
 def folders(pictures, count=3):

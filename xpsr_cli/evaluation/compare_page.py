@@ -19,7 +19,7 @@ from xpsr_cli.evaluation.slider import page_assets, slider_html
 from xpsr_cli.photos.whole_file import whole_or_absent
 from xpsr_cli.progress import Progress, SilentProgress
 
-_POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _STYLE = """
 :root { color-scheme: light dark; }
 body { max-width: 1700px; margin: 0 auto; padding: 1rem; font: 14px/1.45 system-ui, sans-serif; }
@@ -77,7 +77,7 @@ def write_comparisons(
     comparisons: list[Comparison] = []
     failures: list[tuple[Subject, PhotoError]] = []
     with whole_or_absent(Path(os.path.realpath(page))) as stream:
-        stream.write(_head(title, many=len(subjects) > 1).encode())
+        stream.write(_bytes(_head(title, many=len(subjects) > 1)))
         for subject in subjects:
             try:
                 comparison, pictures = compare(subject)
@@ -85,11 +85,11 @@ def write_comparisons(
                 failures.append((subject, error))
             else:
                 comparisons.append(comparison)
-                stream.write(_section(comparison, pictures, open_table=len(subjects) == 1).encode())
+                stream.write(_bytes(_section(comparison, pictures, open_table=len(subjects) == 1)))
             progress.advance()
         if not comparisons:
             raise failures[0][1]
-        stream.write(_tail(comparisons).encode())
+        stream.write(_bytes(_tail(comparisons)))
     return Compared(tuple(comparisons), tuple(failures))
 
 
@@ -101,6 +101,10 @@ def check_page(page: Path) -> None:
         raise UsageError(f"{page} is no name for a page.", "Name a file that ends in .html.")
     if not page.parent.is_dir():
         raise UsageError(f"{page} cannot be written: there is no folder {page.parent}.", "Make the folder first.")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")  # the name of a file may be no text
 
 
 def _head(title: str, *, many: bool) -> str:

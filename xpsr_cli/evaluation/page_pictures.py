@@ -112,7 +112,7 @@ def _shrink(width: int, height: int) -> float:
 def encode_png(pixels: Pixels) -> bytes:
     """(H, W, 3 or 4) uint8 as a PNG file."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=4)
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 
