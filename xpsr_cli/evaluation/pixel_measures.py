@@ -49,13 +49,13 @@ def ssim(a: Plane, b: Plane, clamped: bool = False) -> float:
         return gaussian_filter(values, 1.5, radius=5)[5:-5, 5:-5]
 
     mean_a, mean_b = local_mean(a), local_mean(b)
-    var_a, var_b = local_mean(a * a) - mean_a**2, local_mean(b * b) - mean_b**2
-    covariance = local_mean(a * b) - mean_a * mean_b
+    product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
+    covariance, variances = local_mean(a * b) - product, local_mean(a * a + b * b) - squares
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    contrast_structure = (2 * covariance + c2) / (var_a + var_b + c2)
+    contrast_structure = (2 * covariance + c2) / (variances + c2)
     if clamped:
         contrast_structure = np.maximum(contrast_structure, 0)
-    return float(np.mean((2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * contrast_structure))
+    return float(np.mean((2 * product + c1) / (squares + c1) * contrast_structure))
 
 
 def _cropped(photo: Pixels, pixels: int) -> Pixels:
