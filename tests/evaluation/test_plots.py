@@ -62,6 +62,7 @@ def test_ink_is_that_of_the_page_and_nothing_is_painted_behind(plots):
         assert "currentColor" in plot.svg
         assert "#123456" not in plot.svg
         assert not re.search(r"fill: ?#(fff|000)", plot.svg)
+        assert "<style" not in plot.svg  # it would hold for the whole page
 
 
 def test_methods_differ_in_more_than_colour(plots):

@@ -9,6 +9,7 @@ from headless_browser import Browser, find_browser
 from PIL import Image
 from small_evaluations import LPIPS, PSNR, evaluation_of, with_files
 
+from xpsr_cli.evaluation import cases
 from xpsr_cli.evaluation.report_page import MOST_ROWS, report_page
 from xpsr_cli.evaluation.scores import Evaluation, EvaluationSet, Failure, Missing, Pair
 from xpsr_cli.evaluation.statistics import summarise
@@ -174,6 +175,23 @@ def test_pictures_come_as_sliders(pictured):
     assert 4 <= sliders <= 8
     assert text.count('src="data:image/webp') == 3 * sliders  # two methods and the original
     assert text.count('src="data:image/png') == sliders  # the input
+
+
+def test_a_page_weighs_no_more_than_it_may(tmp_path, monkeypatch):
+    evaluation = two_methods(count=8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(path)
+    results = {(method, 0, pair.name): path for method in ("old", "new") for pair in evaluation.set.pairs}
+    pictured = with_files(evaluation, evaluation.set.pairs, results)
+    whole = page_of(pictured).count('class="xpsr-slider"')
+    (encoded,) = {len(data) for _, data in cases.case_pictures(pictured, summarise(pictured), choose(pictured)[0])}
+    monkeypatch.setattr(cases, "BYTES", 2 * 3 * encoded + 1)  # two pictures in each of three sliders
+    assert whole > 3
+    assert page_of(pictured).count('class="xpsr-slider"') == 3
+
+
+def choose(evaluation):
+    return cases.choose_cases(evaluation, summarise(evaluation))
 
 
 @pytest.mark.parametrize("width", [400, 1400])

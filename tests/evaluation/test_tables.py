@@ -96,6 +96,12 @@ def test_pictures_that_equal_their_originals_are_told():
     assert any(note.startswith("near: 1 picture equals its original") for note in means.notes)
 
 
+def test_the_spread_between_seeds_is_told():
+    made = evaluation_of({("fixed", PSNR): [20.0, 21.0], ("drawn", PSNR): [[20.0, 30.0], [21.0, 31.0], [22.0, 32.0]]})
+    notes = [note for note in summary_tables(made)[0].notes if "seeds" in note]
+    assert notes == ["drawn: 3 seeds; standard deviation between those of one picture: PSNR, dB ↑ (osediff) 1.00."]
+
+
 def test_the_details_name_the_worst_pictures():
     evaluation = evaluation_of({("m", SHARPNESS): np.linspace(0.1, 1, 100).tolist()}, metrics=(SHARPNESS,))
     (row,) = texts(detail_table(evaluation, summarise(evaluation)))

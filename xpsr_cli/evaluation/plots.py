@@ -230,7 +230,8 @@ def _svg(figure: Figure) -> str:
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :].strip()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)  # a style would be one of the whole page
+    text = text.replace("<svg ", '<svg stroke-linejoin="round" ', 1)
     return text.replace(_INK, "currentColor")
 
 

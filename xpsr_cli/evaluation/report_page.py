@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
 from xpsr_cli.evaluation import cases
+from xpsr_cli.evaluation.html_tables import table_html
+from xpsr_cli.evaluation.html_values import is_empty, values_html
 from xpsr_cli.evaluation.plots import BOXES_SHOW, Plot, box_plots, overview_plots, with_own_ids
 from xpsr_cli.evaluation.published import as_table, published_tables
 from xpsr_cli.evaluation.scores import Evaluation
 from xpsr_cli.evaluation.slider import page_assets, slider_html
 from xpsr_cli.evaluation.statistics import Statistics
 from xpsr_cli.evaluation.tables import (
-    BEST_MARK,
     NOTHING,
     Cell,
     Table,
@@ -55,58 +54,6 @@ def report_page(evaluation: Evaluation, statistics: Statistics) -> str:
         contents="\n".join(f'<li><a href="#{_anchor(title)}">{escape(title)}</a></li>' for title in shown),
         sections="\n".join(_section(title, html) for title, html in shown.items()),
     )
-
-
-def table_html(table: Table, *, kind: str = "", words: Sequence[str] = ()) -> str:
-    """A table that scrolls on its own where the screen is narrow; the cells of columns named in ``words`` may wrap."""
-    left = [_is_text(table, column) for column in range(len(table.columns))]
-    head = "".join(
-        f'<th scope="col"{"" if left[column] else _NUMBER}>{escape(_unbroken(name))}</th>'
-        for column, name in enumerate(table.columns)
-    )
-    wraps = [name in words for name in table.columns]
-    body = "\n".join(f"<tr>{''.join(_cells(row, left, wraps))}</tr>" for row in table.rows)
-    title = escape(table.title, quote=True)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes)
-    return (
-        f'<div class="scroll {kind}" role="region" aria-label="{title}" tabindex="0">\n'
-        f'<table class="{kind}"><caption>{title}</caption>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>\n" + (f'<ul class="notes">{notes}</ul>' if notes else "")
-    )
-
-
-_NUMBER = ' class="number"'
-
-
-def _cells(row: Sequence[Cell], left: Sequence[bool], wraps: Sequence[bool]) -> Iterator[str]:
-    for index, cell in enumerate(row):
-        if index == 0:
-            yield f'<th scope="row">{escape(cell.text)}</th>'
-            continue
-        names = [name for name, is_so in _kinds(cell, is_text=left[index], wraps=wraps[index]) if is_so]
-        mark = f' class="{" ".join(names)}"' if names else ""
-        yield f"<td{mark}>{_marked(cell)}</td>"
-
-
-def _marked(cell: Cell) -> str:
-    """The text, with the mark of the best one where it does not push the digits out of line."""
-    if not cell.best:
-        return escape(cell.text)
-    return f'{escape(cell.text.removesuffix(BEST_MARK).rstrip())}<span class="mark"> {BEST_MARK}</span>'
-
-
-def _kinds(cell: Cell, *, is_text: bool, wraps: bool) -> list[tuple[str, bool]]:
-    return [("number", not is_text), ("best", cell.best), ("wrap", wraps)]
-
-
-def _unbroken(heading: str) -> str:
-    """The name of a column, whose arrow must not go to a line of its own."""
-    return re.sub(r" (?=[↑↓→%]|1$|1 \()", "\u00a0", heading)
-
-
-def _is_text(table: Table, column: int) -> bool:
-    """Whether a column holds words, not numbers, which stand to the right."""
-    return not all(row[column].text[:1] in "+-–∞<.0123456789" for row in table.rows)
 
 
 def _results(evaluation: Evaluation, statistics: Statistics) -> str:
@@ -187,47 +134,8 @@ def _measured(evaluation: Evaluation) -> str:
     single = {name: value for name, value in known.items() if isinstance(value, str) and name != "command"}
     known = {name: value for name, value in known.items() if name not in single} | {"program": single}
     first = [name for name in ("pictures", "command", "protocols", "notes", "program") if name in known]
-    shown = [name for name in dict.fromkeys((*first, *known)) if not _is_empty(known[name])]
-    return "\n".join(_values(name, known[name]) for name in shown)
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, (str, Mapping, list, tuple)) and not value)
-
-
-def _values(name: str, value: Any) -> str:
-    """A value under a heading: what is said of each of several things stands in boxes to be opened."""
-    title = f"<h3>{escape(_words(name).capitalize())}</h3>\n"
-    if name == "command" and not isinstance(value, str):
-        return f"{title}<pre>{escape(shlex.join(map(str, value)))}</pre>"
-    if isinstance(value, Mapping):
-        things = {thing: about for thing, about in value.items() if isinstance(about, Mapping)}
-        plain = {thing: about for thing, about in value.items() if thing not in things}
-        opened = " open" if name == "protocols" else ""
-        boxes = "\n".join(
-            f"<details{opened}><summary>{escape(str(thing))}</summary>\n{_pairs(about)}</details>"
-            for thing, about in things.items()
-        )
-        return title + (_pairs(plain) + "\n" if plain else "") + boxes
-    return title + _text(value)
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    rows = (f"<div><dt>{escape(_words(name))}</dt><dd>{_text(value)}</dd></div>" for name, value in values.items())
-    return f'<dl class="pairs">{"".join(rows)}</dl>'
-
-
-def _text(value: Any) -> str:
-    """A value as HTML, whatever it is."""
-    if isinstance(value, Mapping):
-        return _pairs(value)
-    if isinstance(value, (list, tuple)):
-        return f"<ul>{''.join(f'<li>{_text(item)}</li>' for item in value)}</ul>"
-    return escape(str(value))
-
-
-def _words(name: str) -> str:
-    return str(name).replace("_", " ")
+    shown = [name for name in dict.fromkeys((*first, *known)) if not is_empty(known[name])]
+    return "\n".join(values_html(name, known[name]) for name in shown)
 
 
 def _not_computed(evaluation: Evaluation) -> str:

@@ -65,7 +65,9 @@ def means_table(evaluation: Evaluation, statistics: Statistics) -> Table:
             "signed-rank test, after Holm's correction for all pairs and metrics."
         )
     title = f"{evaluation.set.name}: {counted(len(evaluation.set.pairs), 'picture')}"
-    return Table(title, columns, tuple(rows), (*notes, *_gaps(evaluation, statistics)))
+    return Table(
+        title, columns, tuple(rows), (*notes, *_seeds(evaluation, statistics), *_gaps(evaluation, statistics))
+    )
 
 
 def comparison_tables(evaluation: Evaluation, statistics: Statistics) -> list[Table]:
@@ -186,6 +188,22 @@ def _range(interval: Interval | None, facts: MetricFacts, *, signed: bool = Fals
     if interval is None:
         return NOTHING
     return f"{number(interval.low, facts, signed=signed)} to {number(interval.high, facts, signed=signed)}"
+
+
+def _seeds(evaluation: Evaluation, statistics: Statistics) -> list[str]:
+    """How much the scores of one picture differ between seeds, for the methods that have several."""
+    notes = []
+    for method in evaluation.methods:
+        found = ((facts, statistics.summaries.get((method, facts.key))) for facts in evaluation.metrics)
+        spreads = [
+            f"{heading(facts)} {number(summary.seed_spread, facts)}"
+            for facts, summary in found
+            if summary is not None and summary.seed_spread is not None
+        ]
+        if spreads:
+            count = counted(len(evaluation.seeds[method]), "seed")
+            notes.append(f"{method}: {count}; standard deviation between those of one picture: {', '.join(spreads)}.")
+    return notes
 
 
 def _gaps(evaluation: Evaluation, statistics: Statistics) -> list[str]:
