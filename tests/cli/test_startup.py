@@ -30,6 +30,8 @@ def imported(stderr):
         ["replay", "--help"],
         ["caption", "--help"],
         ["train", "--help"],
+        ["eval", "--help"],
+        ["compare", "--help"],
         ["doctor", "--help"],
         ["weights", "--help"],
         ["weights", "list"],
@@ -61,7 +63,16 @@ def complete(line, word):
 
 def test_completion_answers_the_commands_and_imports_nothing_heavy():
     made = complete("xpsr ", 1)
-    assert set(made.stdout.split()) == {"upscale", "replay", "caption", "train", "weights", "doctor"}
+    assert set(made.stdout.split()) == {
+        "upscale",
+        "replay",
+        "caption",
+        "train",
+        "eval",
+        "compare",
+        "weights",
+        "doctor",
+    }
     assert imported(made.stderr) & HEAVY == set()
 
 
@@ -72,6 +83,7 @@ def test_completion_answers_the_commands_and_imports_nothing_heavy():
         ("xpsr upscale --color-fix ", ["adain", "wavelet", "none"]),
         ("xpsr upscale --format ", ["png", "jpg", "webp", "tif", "same"]),
         ("xpsr caption --model ", ["auto", "measured", "llava-1.5-7b"]),
+        ("xpsr eval --dataset real", ["realsr"]),
         ("xpsr weights pull stable", ["stable-diffusion-1.5"]),
     ],
 )

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from xpsr_cli import __version__
-from xpsr_cli.cli import caption, doctor, replay, train, upscale, weights
+from xpsr_cli.cli import caption, compare, doctor, replay, train, upscale, weights
+from xpsr_cli.cli import eval as evaluation
 from xpsr_cli.cli.console import print_error
 from xpsr_cli.cli.failures import as_xpsr_error
 from xpsr_cli.errors import ExitCode
@@ -30,6 +31,8 @@ app.command("upscale", no_args_is_help=True)(upscale.upscale)
 app.command("replay", no_args_is_help=True)(replay.replay)
 app.command("caption", no_args_is_help=True)(caption.caption)
 app.command("train", no_args_is_help=True, cls=train.TrainCommand)(train.train)
+app.command("eval", no_args_is_help=True)(evaluation.evaluate)
+app.command("compare", no_args_is_help=True)(compare.compare)
 app.add_typer(weights.app, name="weights")
 app.command("doctor")(doctor.doctor)
 
