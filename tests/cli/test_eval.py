@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -21,19 +20,8 @@ from xpsr_cli.cli import eval as command
 from xpsr_cli.cli import eval_models, upscale
 from xpsr_cli.errors import ExitCode
 
-REGISTER = """
-from xpsr_cli.cli import app, eval as command
-if "eval" not in [known.name for known in app.app.registered_commands]:
-    app.app.command("eval", no_args_is_help=True)(command.evaluate)
-"""
 PIXELS = ("--metrics", "psnr,ssim", "--protocol", "rgb")
 FAST = ("--steps", 1)
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch):
-    monkeypatch.setattr(app_module.app, "registered_commands", list(app_module.app.registered_commands))
-    exec(REGISTER, {})
 
 
 @pytest.fixture
@@ -303,19 +291,10 @@ def test_flags_of_sampling_are_worded_as_those_of_upscale():
         assert (one.opts, one.help, one.default) == (other.opts, other.help, other.default)
 
 
-def test_help_imports_nothing_heavy():
-    heavy = "{'torch', 'numpy', 'PIL', 'scipy', 'rich'} & set(sys.modules)"
-    code = f"import sys{REGISTER}\ncode = app.run(['eval', '--help'])\nsys.exit(code or bool({heavy}))"
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert made.returncode == 0, made.stderr
-    assert "--predictions" in made.stdout
-
-
 def _run(arguments, log):
     """The command in a process of its own."""
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-    exec(REGISTER, {})
     code = app_module.run(arguments)
     sys.stdout.flush()
     os._exit(code)
