@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from xpsr_cli.quality_words import BLUR, JPEG, NOISE, Level, level_of
 from xpsr_cli.training.degradation import Degradation, Degraded, Degrader, Draw
 from xpsr_cli.training.degradation_steps import Blur, Jpeg, Noise, Sizes
+from xpsr_cli.training.recipe import load_recipe
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "photo.jpg"
 SCALE = 4
@@ -38,7 +39,7 @@ ROWS = {
     "xpsr, sharpened": Degrader({"xpsr": 1.0}, sharpen=True),
     "light": Degrader({"light": 1.0}),
     "bicubic": Degrader({"bicubic": 1.0}),
-    "as shipped": Degrader({"light": 0.9, "xpsr": 0.1}),
+    "as shipped": Degrader(load_recipe("xpsr-mini").data.degradations),
 }
 WIDTH, HEIGHT = 420, 200
 

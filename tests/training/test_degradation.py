@@ -29,11 +29,6 @@ def photos() -> torch.Tensor:
 
 
 @pytest.fixture
-def photo() -> np.ndarray:
-    return picture(1).permute(1, 2, 0).numpy()
-
-
-@pytest.fixture
 def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
@@ -211,22 +206,12 @@ def test_the_lowest_jpeg_quality_is_known() -> None:
     assert not torch.equal(result, one(photo, small)[0])
 
 
-def test_a_shorter_name_for_one_photo(photo: np.ndarray) -> None:
-    def make(seed: int, share: float) -> np.ndarray:
-        return d.degrade(photo, np.random.default_rng(seed), second_order_probability=share)[0]
-
-    for share in (0.0, 1.0):
-        assert make(5, share).shape == (20, 20, 3)
-        assert make(5, share).dtype == np.uint8
-        assert np.array_equal(make(5, share), make(5, share))
-        assert not np.array_equal(make(5, share), make(6, share))
-
-
-def test_the_small_photo_shows_the_large_one(photo: np.ndarray) -> None:
-    reduced = resize(picture(1), (20, 20), "bicubic", antialias=True).permute(1, 2, 0).numpy()
+def test_the_small_photo_shows_the_large_one() -> None:
+    photo, degrader = picture(1), d.Degrader({"light": 1.0})
+    reduced = resize(photo, (20, 20), "bicubic", antialias=True)
     for seed in range(10):
-        small, _ = d.degrade(photo, np.random.default_rng(seed), second_order_probability=0.0)
-        assert np.corrcoef(small.ravel(), reduced.ravel())[0, 1] > 0.6
+        small = degrader(photo[None], [degrader.draw([seed])]).small_01[0]
+        assert np.corrcoef(small.flatten(), reduced.flatten())[0, 1] > 0.6
 
 
 def test_flat_photos_stay_flat() -> None:

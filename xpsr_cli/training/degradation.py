@@ -3,6 +3,12 @@
 The second-order pipeline of Real-ESRGAN (ICCVW 2021) as XPSR uses it (section 4.1), and milder presets. A sample is
 drawn from its own seed and made by itself, so neither its batch nor the order of samples changes it, and what was done
 to it is known, so that the low-level prompt of a training pair can be true.
+
+``xpsr`` follows the published numbers; as in the released code no resize of it has antialiasing. It differs in that no
+two samples share branches, JPEG is Pillow's with whole qualities, and Poisson noise is always that of 256 levels, also
+of a photo that has fewer. What is known of a sample is an estimate where no formula is exact: blur is the spread of
+the Gaussian that lets as much white noise through, whatever the kernel; noise fades with the length of a side when a
+photo shrinks, which is exact for averages over whole pixels; what JPEG takes of the noise is not known.
 """
 
 # shapes: B batch, H W of the large photos
@@ -24,7 +30,7 @@ from xpsr_cli.training.degradation_presets import PRESETS
 from xpsr_cli.training.degradation_steps import Degradation, Resize, Sizes, Step, convolve, to_u8
 from xpsr_cli.training.sharpening import sharpen
 
-__all__ = ["PRESETS", "Degradation", "Degraded", "Degrader", "Draw", "blur", "degrade", "gaussian_kernel", "to_u8"]
+__all__ = ["PRESETS", "Degradation", "Degraded", "Degrader", "Draw", "blur", "gaussian_kernel", "to_u8"]
 
 
 @dataclass(frozen=True)
@@ -117,29 +123,7 @@ class _Work:
         self.photo = self.left.pop(0).apply(self.photo, self.sizes, self.done)
 
 
-def degrade(
-    photo: np.ndarray, rng: np.random.Generator, *, scale: int = 4, second_order_probability: float = 0.25
-) -> tuple[np.ndarray, Degradation]:
-    """Make one small photo, of preset ``xpsr`` with the given probability and otherwise of ``light``.
-
-    Args:
-        photo: (H, W, 3) float32 in [0, 1], sides multiples of ``scale``.
-        rng: one number is drawn from it.
-        scale: how much smaller the result is.
-        second_order_probability: share of ``xpsr``.
-
-    Returns:
-        (H/scale, W/scale, 3) uint8, and what was done.
-    """
-    degrader = Degrader({"xpsr": second_order_probability, "light": 1 - second_order_probability}, scale)
-    pairs = degrader(_to_tensor(photo)[None], [degrader.draw([int(rng.integers(2**63))])])
-    return to_u8(pairs.small_01[0].permute(1, 2, 0).numpy()), pairs.drawn[0]
-
-
 def blur(photo: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Convolve every channel of (H, W, 3), borders reflected."""
-    return convolve(_to_tensor(photo), kernel).permute(1, 2, 0).contiguous().numpy()
-
-
-def _to_tensor(photo: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(photo.transpose(2, 0, 1), dtype=np.float32))
+    planes = np.ascontiguousarray(photo.transpose(2, 0, 1), dtype=np.float32)
+    return convolve(torch.from_numpy(planes), kernel).permute(1, 2, 0).contiguous().numpy()

@@ -102,8 +102,10 @@ class Noise:
             noise = rng.standard_normal(light.shape, dtype=np.float32) * np.float32(self.strength / 255)
         else:
             light = np.rint(light.clip(0, 1) * 255) / 255
-            counts = rng.poisson(light * _PHOTONS)
-            noise = ((counts / _PHOTONS - light) * self.strength).astype(np.float32)
+            noise = rng.poisson(light * _PHOTONS).astype(np.float32)
+            noise /= _PHOTONS
+            noise -= light
+            noise *= np.float32(self.strength)
         done.noise = math.hypot(done.noise, float(noise.std()) * 255)
         return torch.from_numpy((pixels + noise).clip(0, 1)).to(photo.device)
 
@@ -133,7 +135,9 @@ def convolve(photo: Tensor, kernel: Weights) -> Tensor:
     size = [scipy.fft.next_fast_len(side + 2 * edge, real=True) for side in (height, width)]
     padded = _reflected(photo, edge, size)
     if photo.device.type == "cpu":
-        spectrum = scipy.fft.rfft2(padded.numpy()) * scipy.fft.rfft2(kernel, s=size)
+        rows = scipy.fft.rfft(kernel, n=size[1])  # most rows of the field are zero, and so is what becomes of them
+        spectrum = scipy.fft.rfft2(padded.numpy())
+        spectrum *= scipy.fft.fft(rows, n=size[0], axis=0)
         blurred = torch.from_numpy(scipy.fft.irfft2(spectrum, s=size))
     else:
         response = torch.fft.rfft2(torch.from_numpy(kernel).to(photo.device), s=size)
@@ -155,17 +159,18 @@ def to_u8(photo: np.ndarray) -> np.ndarray:
 
 def _bilinear(photo: Tensor, size: tuple[int, int]) -> Tensor:
     """Torch's bilinear resize, whose last bits depend on the number of threads, one axis after the other."""
-    for axis, after in enumerate(size, start=1):
-        before = photo.shape[axis]
-        place = (torch.arange(after, dtype=torch.float64) + 0.5) * (before / after) - 0.5
-        place = place.clamp(0, before - 1)
-        low = place.long()
-        share = (place - low).float().view((-1, 1) if axis == 1 else (1, -1)).to(photo.device)
-        first, second = (
-            photo.index_select(axis, index.to(photo.device)) for index in (low, (low + 1).clamp(max=before - 1))
-        )
-        photo = first * (1 - share) + second * share
-    return photo
+    high = _bilinear_rows(photo, size[0])
+    return _bilinear_rows(high.mT.contiguous(), size[1]).mT.contiguous()  # whole rows are gathered fast
+
+
+def _bilinear_rows(photo: Tensor, after: int) -> Tensor:
+    before = photo.shape[1]
+    place = (torch.arange(after, dtype=torch.float64) + 0.5) * (before / after) - 0.5
+    place = place.clamp(0, before - 1)
+    low = place.long()
+    share = (place - low).float()[:, None].to(photo.device)
+    above, below = (photo.index_select(1, rows.to(photo.device)) for rows in (low, (low + 1).clamp(max=before - 1)))
+    return above.lerp_(below, share)
 
 
 def _reflected(photo: Tensor, edge: int, size: Sequence[int]) -> Tensor:
