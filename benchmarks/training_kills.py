@@ -46,11 +46,12 @@ def command(output: Path, data: Path, steps: int, *more: str) -> list[str]:
 
 
 def digest(output: Path) -> str:
-    """SHA-256 of the exact and the averaged weights of the last checkpoint."""
+    """SHA-256 of the exact and the averaged weights of the last checkpoint, and of the model that came out."""
     folder = latest(output)
     assert folder is not None
-    names = ("weights.safetensors", "average.safetensors")
-    return hashlib.sha256(b"".join((folder / "state" / name).read_bytes() for name in names)).hexdigest()
+    files = [folder / "state" / f"{name}.safetensors" for name in ("weights", "average")]
+    files += sorted((output / "model").rglob("*.safetensors"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def one_round(output: Path, arguments: argparse.Namespace, chance: random.Random, tally: Tally) -> None:
