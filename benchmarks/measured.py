@@ -1,10 +1,11 @@
-"""How well measured captions tell degradations that are known, and how long they take.
+"""How often measured captions say something of known degradations, how often it is right, and how long they take.
 
-    python benchmarks/measured.py --photos FOLDER [--draws 6] [--crop 512]
+    python benchmarks/measured.py --photos FOLDER [--draws 3] [--say FOLDER]
 
-Photos that the shipped recipe holds out of training are degraded as training pairs are. For blur, noise and JPEG, and
-for pairs of one stage, of two, and mixed: Spearman's rank correlation of measure and truth, how often the level is the
-right one or next to it, and how often each true level (rows) is given which word (columns).
+Photos that the shipped recipe holds out of training are degraded as training pairs are, and left clean. For blur,
+noise and JPEG and each kind of photo: how often a word is said, how often that is the right one, and how often each
+true level (rows) is given which word (columns, the last nothing). Of clean photos: how often they are said to be noisy
+or blurred. ``--say`` counts the texts for the photos of a folder.
 """
 
 from __future__ import annotations
@@ -12,56 +13,82 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from degraded_photos import CLEAN, DEGRADED, NOISY, every_sample
 from PIL import Image
-from scipy.stats import spearmanr
 
-from xpsr_cli.captioning.measured import MeasuredCaptioner, Measurements
-from xpsr_cli.photos.photo import Photo
+from xpsr_cli.captioning.measured import MeasuredCaptioner
+from xpsr_cli.photos.photo import Photo, PhotoSource
 from xpsr_cli.photos.source import open_photo
-from xpsr_cli.quality_words import BLUR, JPEG, NOISE, Level
-from xpsr_cli.training.dataset import SCALE, TrainingPhoto, read_photos, split_photos
-from xpsr_cli.training.degradation import Degradation, degrade
+from xpsr_cli.quality_words import BLUR, JPEG, NOISE, Level, level_of
+from xpsr_cli.training.dataset import read_photos, split_photos
+from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.recipe import load_recipe
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "photo.jpg"
 SIZES = ((512, 512), (1920, 1080), (4000, 3000), (8192, 8192))
+SEED = 2000
+PHRASES = {"blur": (BLUR, "blur_px"), "noise": (NOISE, "noise"), "JPEG": (JPEG, "jpeg_quality")}
 
 
-def draw(photos: list[TrainingPhoto], draws: int, crop: int, two_stages: bool) -> list[tuple[np.ndarray, Degradation]]:
-    """Every photo ``draws`` times: a random crop, degraded, and what was done to it."""
-    generator = np.random.default_rng([crop, two_stages])
-    pairs = []
-    for photo in photos * draws:
-        top, left = (generator.integers(side - crop + 1) for side in photo.pixels.shape[:2])
-        large = photo.pixels[top : top + crop, left : left + crop].astype(np.float32) / 255
-        pairs.append(degrade(large, generator, scale=SCALE, second_order_probability=float(two_stages)))
-    return pairs
+class Told(NamedTuple):
+    """What was said of a photo of some kind, and what is true."""
+
+    kind: str
+    text: str
+    truth: Degradation
+
+    def said(self, levels: Sequence[Level]) -> int:
+        """The place of the level whose word is in the text, or the number of levels if none is."""
+        words = self.text.split(", ")
+        return next((place for place, level in enumerate(levels) if level.words[0] in words), len(levels))
 
 
-def report(name: str, levels: tuple[Level, ...], measured: list[float], true: list[float]) -> None:
-    """Print how a measure agrees with the truth."""
-    limits = [level.below for level in levels[:-1]]
-    said, right = (np.searchsorted(limits, values, side="right") for values in (measured, true))
-    table = np.zeros((len(levels), len(levels)), int)
-    np.add.at(table, (right, said), 1)
-    rank = spearmanr(measured, true).statistic if len(set(true)) > 1 else float("nan")
-    away = np.abs(said - right)
-    print(
-        f"  {name:6} rank correlation {rank:.2f}, level {np.mean(away == 0):.0%}, within one {np.mean(away <= 1):.0%}"
-    )
-    for level, row in zip(levels, table, strict=True):
-        print(f"    {level.words[0]:18}" + "".join(f"{count:6}" for count in row))
+def text_of(captioner: MeasuredCaptioner, photo: PhotoSource) -> str:
+    """The low-level text."""
+    (caption,) = captioner.describe([captioner.look(photo)])
+    return caption.low
 
 
-def compare(title: str, looks: list[Measurements], truths: list[Degradation]) -> None:
-    """Print all three measures of some pairs."""
-    print(f"{title}: {len(looks)} photos")
-    report("blur", BLUR, [look.blur_px for look in looks], [truth.blur_px for truth in truths])
-    report("noise", NOISE, [look.noise for look in looks], [truth.noise for truth in truths])
-    report("JPEG", JPEG, [look.jpeg_quality for look in looks], [truth.jpeg_quality for truth in truths])
+def report(name: str, told: list[Told]) -> None:
+    """Print how one phrase agrees with the truth."""
+    levels, measure = PHRASES[name]
+    tables = {kind: np.zeros((len(levels), len(levels) + 1), int) for kind in (*DEGRADED, NOISY)}
+    for one in told:
+        if one.kind in tables:
+            right = levels.index(level_of(levels, getattr(one.truth, measure)))
+            tables[one.kind][right, one.said(levels)] += 1
+    print(f"{name}: " + ", ".join(level.words[0] for level in levels))
+    even = sum(tables[kind] / tables[kind].sum() for kind in DEGRADED)
+    for kind, table in {"even mix": even, **tables}.items():
+        spoken = table[:, :-1].sum()
+        print(f"  {kind:9} says one for {spoken / table.sum():4.0%}, right {np.trace(table) / max(spoken, 1e-9):4.0%}")
+        for level, row in zip(levels, tables.get(kind, ()), strict=False):
+            print(f"    {level.words[0]:18}" + "".join(f"{count:6}" for count in row))
+
+
+def report_clean(told: list[Told]) -> None:
+    """Print how often clean photos are called something else."""
+    for kind in (*CLEAN, "bicubic"):
+        texts = [one for one in told if one.kind == kind]
+        noisy = np.mean([0 < one.said(NOISE) < len(NOISE) for one in texts])
+        soft = np.mean([0 < one.said(BLUR) < len(BLUR) for one in texts])
+        print(f"clean, {kind}: said to be noisy {noisy:.1%}, blurred {soft:.1%}")
+
+
+def count_texts(captioner: MeasuredCaptioner, folder: Path) -> None:
+    """Print what is said of the photos of a folder, the most frequent first."""
+    texts: Counter[str] = Counter()
+    for file in sorted(folder.iterdir()):
+        with open_photo(file) as photo:
+            texts[text_of(captioner, photo) or "-"] += 1
+    for text, count in texts.most_common():
+        print(f"{count:6}  {text}")
 
 
 def time_sizes(captioner: MeasuredCaptioner, folder: Path) -> None:
@@ -83,26 +110,23 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of large photos, as for training")
-    parser.add_argument("--draws", type=int, default=6, help="how often each photo is degraded in each way")
-    parser.add_argument("--crop", type=int, default=512, help="side of the crops before they are shrunk, in pixels")
+    parser.add_argument("--draws", type=int, default=3, help="how often each photo is degraded in each way")
+    parser.add_argument("--say", type=Path, help="a folder of photos to count the texts for")
     options = parser.parse_args()
 
-    recipe = load_recipe("xpsr-mini")
-    share = recipe.data.degradations.get("xpsr", 0.0)
-    _, held_out = split_photos(read_photos(options.photos), recipe)
+    _, held_out = split_photos(read_photos(options.photos), load_recipe("xpsr-mini"))
     captioner = MeasuredCaptioner()
-    kinds = []
-    for title, two_stages in (("one stage", False), ("two stages", True)):
-        pairs = draw(held_out, options.draws, options.crop, two_stages)
-        started = time.process_time()
-        looks = [captioner.look(Photo(small)) for small, _ in pairs]
-        seconds = time.process_time() - started
-        kinds.append((looks, [truth for _, truth in pairs]))
-        compare(title, *kinds[-1])
-        print(f"  {seconds / len(pairs):.3f} s of CPU time each")
-    (one, one_true), (two, two_true) = kinds
-    some = slice(0, round(len(one) * share / (1 - share)))
-    compare("mixed as in training", one + two[some], one_true + two_true[some])
+    told = [
+        Told(sample.kind, text_of(captioner, Photo(sample.pixels)), sample.truth)
+        for draw in range(options.draws)
+        for sample in every_sample(held_out, SEED + draw)
+    ]
+    print(f"{len(held_out)} photos, {options.draws} draws")
+    for name in PHRASES:
+        report(name, told)
+    report_clean(told)
+    if options.say:
+        count_texts(captioner, options.say)
     with tempfile.TemporaryDirectory() as folder:
         time_sizes(captioner, Path(folder))
 

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from degraded_photos import degraded
 from PIL import Image, ImageDraw
 
 from xpsr_cli.captioning.measured import MeasuredCaptioner
@@ -23,7 +24,7 @@ from xpsr_cli.photos.photo import Photo
 from xpsr_cli.quality_words import BLUR, JPEG, NOISE, Level, level_of
 from xpsr_cli.settings import UpscaleSettings
 from xpsr_cli.training.dataset import read_photos, split_photos
-from xpsr_cli.training.degradation import Degradation, degrade
+from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.recipe import load_recipe
 from xpsr_cli.upscaling.upscaler import Upscaler
 from xpsr_cli.weights import find_model
@@ -57,15 +58,14 @@ def main() -> None:
 
     upscaler, captioner = Upscaler.from_components(load_components(find_model(options.model))), MeasuredCaptioner()
     _, held_out = split_photos(read_photos(options.photos), load_recipe(options.recipe))
-    for name, second_order in (("light degradations", 0.0), ("second-order degradations", 1.0)):
+    for name, preset in (("light degradations", "light"), ("second-order degradations", "xpsr")):
         scores, pictures = [], []
         for index, photo in enumerate(held_out[: options.crops]):
             rng = np.random.default_rng([options.seed, index])
             top, left = (int(rng.integers(side - SIDE_PX + 1)) for side in photo.pixels.shape[:2])
             clean = photo.pixels[top : top + SIDE_PX, left : left + SIDE_PX]
-            small, drawn = degrade(
-                clean.astype(np.float32) / 255, rng, scale=SCALE, second_order_probability=second_order
-            )
+            sample = degraded(clean, preset, [options.seed, index])
+            small, drawn = sample.pixels, sample.truth
             source = Photo(small)
             (measured,) = captioner.describe([captioner.look(source)])
             texts = dict(zip(TEXTS, (in_words(drawn), in_words(drawn, opposite=True), measured.low, ""), strict=True))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from measured_pictures import blurred, compressed, dead_leaves, enlarged, noisy, page_of_text, to_bytes
 from PIL import Image
 from scipy.stats import spearmanr
@@ -11,7 +12,7 @@ from xpsr_cli.captioning.measured import MeasuredCaptioner
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.photos.source import open_photo
 from xpsr_cli.quality_words import NOISE, level_of
-from xpsr_cli.training.degradation import degrade
+from xpsr_cli.training.degradation import Degrader
 
 PICTURES = [(dead_leaves, 0), (dead_leaves, 1), (dead_leaves, 2), (page_of_text, 3)]
 
@@ -151,12 +152,12 @@ def test_every_quality_is_told_from_its_steps(tmp_path):
 
 
 def test_measures_agree_with_what_training_pairs_were_told(leaves):
-    generator = np.random.default_rng(0)
+    generator, degrader = np.random.default_rng(0), Degrader({"light": 1.0})
     measured, true = [], []
-    for _ in range(30):
+    for index in range(30):
         source = dead_leaves(512, 512, int(generator.integers(2**31)), count=400).astype(np.float32) / 255
-        small, drawn = degrade(source, generator, second_order_probability=0.0)
-        found = look(small)
+        pair = degrader(torch.from_numpy(source).permute(2, 0, 1)[None], [degrader.draw([index])])
+        found, drawn = look(to_bytes(pair.small_01[0].permute(1, 2, 0).numpy() * 255)), pair.drawn[0]
         measured.append((found.blur_px, found.noise, found.jpeg_quality))
         true.append((drawn.blur_px, drawn.noise, drawn.jpeg_quality))
     ranks = [spearmanr(*pair).statistic for pair in zip(np.transpose(measured), np.transpose(true), strict=True)]

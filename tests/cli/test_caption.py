@@ -50,7 +50,7 @@ def test_both_texts_of_each_photo_come_on_stdout_and_words_on_stderr(xpsr, album
     lines = outcome.out.splitlines()
     assert lines[::3] == [str(album / name) for name in ("a.png", "b.jpg", "c.webp")]
     assert lines[1::3] == ["  high: -"] * 3
-    assert all(line.startswith("  low: ") and "nois" in line for line in lines[2::3])
+    assert all(line.startswith("  low: ") and line != "  low: -" for line in lines[2::3])
     assert "Captioner: measured" in outcome.err
     assert "xpsr weights pull llava-1.5-7b" in outcome.err
     assert xpsr("caption", album, "--quiet") == (0, "", "")

@@ -1,6 +1,7 @@
-"""A captioner without weights: it measures how good a photo is, and says so in the words training pairs carry.
+"""A captioner without a network: it measures how good a photo is, and says so in the words training pairs carry.
 
-What is in the photo it cannot tell: the high-level text is empty. Standard library only until a photo is looked at.
+It says a word only where it is likely enough to be the right one: a wrong one does more harm than none. What is in the
+photo it cannot tell: the high-level text is empty. Standard library only until a photo is looked at.
 """
 
 from __future__ import annotations
@@ -8,21 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xpsr_cli.captioning.captions import Box, Caption, CaptionerKey
-from xpsr_cli.quality_words import BLUR, JPEG, NOISE, level_of
+from xpsr_cli.quality_words import BLUR, JPEG, NOISE, Level
 
 if TYPE_CHECKING:
     from xpsr_cli.photos.photo import PhotoSource
 
-MEASURED_KEY = CaptionerKey(name="measured", model="measured", version=1)
+MEASURED_KEY = CaptionerKey(name="measured", model="measured", version=2)
 """Who captions, and the version of the measures: it goes up when they give other texts."""
 
 SHARP_SIGMA_PX = 0.40
 """Blur of a photo that was shrunk to its size, as it is measured."""
 _BLUR_SLOPE = 3.8  # pixels of the photo enlarged four times to one of its own, fitted to training pairs
 _MTF10_PX = 0.683  # a Gaussian of this standard deviation leaves a tenth of the contrast at the finest frequency
+_SURE_ENOUGH = (
+    (BLUR, (0.6, 0.6, 0.6, 0.45)),
+    (NOISE, (0.65, 0.65, 0.65, 0.6)),
+    (JPEG, (0.45, 0.6, 0.6, 0.6)),
+)
+"""How likely each level has to be for its word to be said; the worst one need not be as much.
+
+Chosen so that at least four words out of five are right (``benchmarks/measured.py``).
+"""
+_ONE_OF_THE_WORST_TWO = 0.9  # so likely, the likelier of them is said: a photo so bad is not passed over in silence
 _LOW_RESOLUTION = 0.65
 _DARK, _BRIGHT = 0.35, 0.65  # where the brightest and the darkest twentieth lie
 _LOW_CONTRAST = 0.25
@@ -31,6 +42,18 @@ _HUES = (
     (15, "red"), (45, "orange"), (75, "yellow"), (165, "green"), (200, "cyan"), (265, "blue"), (345, "magenta"),
 )  # fmt: skip
 """Degrees of hue up to which a colour has that name; beyond the last it is the first again."""
+
+
+Odds = tuple[float, ...]
+"""How likely each level of a phrase is; what is missing to 1 is for none that there is a word for."""
+
+
+class LevelOdds(NamedTuple):
+    """How likely the levels of :mod:`~xpsr_cli.quality_words` are, in their order."""
+
+    blur: Odds = (0.0,) * len(BLUR)
+    noise: Odds = (0.0,) * len(NOISE)
+    jpeg: Odds = (0.0,) * len(JPEG)
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,8 @@ class Measurements:
     """How far from grey all but the greyest twentieth of the pixels are, towards the average colour; 0 to about 1."""
     cast_hue: float
     """Hue of the average colour in degrees: 0 red, 120 green, 240 blue."""
+    odds: LevelOdds = LevelOdds()
+    """What the words are chosen by: more is looked at than the measures."""
 
     @property
     def blur_px(self) -> float:
@@ -99,13 +124,18 @@ class MeasuredCaptioner:
 
 
 def quality_text(measured: Measurements) -> str:
-    """Such as ``"slightly blurred, no noise, JPEG artifacts"``, and what else is notable after it."""
-    levels = (
-        level_of(BLUR, measured.blur_px),
-        level_of(NOISE, measured.noise),
-        level_of(JPEG, measured.jpeg_quality),
-    )
-    return ", ".join([*(level.words[0] for level in levels), *_notable(measured)])
+    """Such as ``"slightly blurred, JPEG artifacts"``: what is likely enough, and what else is notable after it."""
+    said = (_likely(levels, sure, odds) for (levels, sure), odds in zip(_SURE_ENOUGH, measured.odds, strict=True))
+    return ", ".join([*(level.words[0] for level in said if level), *_notable(measured)])
+
+
+def _likely(levels: tuple[Level, ...], sure: tuple[float, ...], odds: Odds) -> Level | None:
+    """The level to be said, if one is likely enough."""
+    places = [place for place in range(len(levels)) if odds[place] >= sure[place]]
+    worst_two = (0, 1) if levels is JPEG else (len(levels) - 2, len(levels) - 1)
+    if not places and sum(odds[place] for place in worst_two) >= _ONE_OF_THE_WORST_TWO:
+        places = list(worst_two)
+    return levels[max(places, key=lambda place: odds[place])] if places else None
 
 
 def _notable(measured: Measurements) -> list[str]:

@@ -29,22 +29,30 @@ _SOFTENING = 0.5  # added to powers before their logarithm
 _TOLERANCE = 1.0  # squared difference of logarithms, summed over the bands, that photos show anyway
 
 
-def blur_sigma(blocks: Blocks, steps: Floats | None, luma_noise: float, *, otherwise: float) -> float:
-    """Standard deviation of the blur in pixels, 0 to 4; ``otherwise`` where there is no detail at all.
+def has_detail(blocks: Blocks) -> bool:
+    """Whether there is anything to judge sharpness by."""
+    return bool(_detailed_power(blocks)[ORDER == 1].mean() >= _FLAT)
+
+
+def blur_sigma(blocks: Blocks, steps: Floats | None, luma_noise: float) -> float:
+    """Standard deviation of the blur in pixels, 0 to 4.
 
     ``steps`` (64,) are those JPEG rounded to, ``luma_noise`` the noise in 1/255.
     """
-    power = np.square(spectrum(blocks.luma))
-    detail = power[:, 1:].sum(axis=1)
-    count = max(_FEWEST, int(len(blocks) * _DETAILED))
-    observed = power[np.argsort(-detail, kind="stable")[:count]].mean(axis=0)
-    if observed[ORDER == 1].mean() < _FLAT:
-        return otherwise
+    observed = _detailed_power(blocks)
     prior = np.gradient(_SIGMAS_PX) / (1 + ((_SIGMAS_PX - _USUAL_PX) / _SPREAD_PX) ** 2)
     noises = [luma_noise * more for more in (_MORE_NOISE if steps is not None else (1.0,))]
     mismatch = np.stack([_mismatch(observed, noise, steps) for noise in noises])  # (noises, A, S)
     likelihood = np.exp((mismatch.min() - mismatch) / _TOLERANCE).sum(axis=(0, 1)) * prior
     return float((likelihood * _SIGMAS_PX).sum() / likelihood.sum())
+
+
+def _detailed_power(blocks: Blocks) -> Floats:
+    """(64,) mean power of the most detailed blocks."""
+    power = np.square(spectrum(blocks.luma))
+    detail = power[:, 1:].sum(axis=1)
+    count = max(_FEWEST, int(len(blocks) * _DETAILED))
+    return power[np.argsort(-detail, kind="stable")[:count]].mean(axis=0)
 
 
 def _mismatch(observed: Floats, noise: float, steps: Floats | None) -> np.ndarray:
