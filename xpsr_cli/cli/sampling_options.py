@@ -1,4 +1,4 @@
-"""Flags on how a model enlarges photos, in the words of ``xpsr upscale``, for commands that enlarge many photos."""
+"""Flags on how a model enlarges photos, for every command that has a model do that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import typer
 
 from xpsr_cli.settings import ColorFix, SchedulerName
 
-_OWN = "[default: the model's own]"
+OWN = "[default: the model's own]"
+"""What is said of a flag whose value the model's preset gives."""
 
 CaptionsOption = Annotated[
     str,
@@ -24,17 +25,15 @@ LowPromptOption = Annotated[
     str | None,
     typer.Option("--low-prompt", help="How it is degraded, whatever its caption says.", show_default="its caption"),
 ]
-NegativePromptOption = Annotated[
-    str | None, typer.Option("--negative-prompt", help=f"What to steer away from. {_OWN}")
-]
-StepsOption = Annotated[int | None, typer.Option("--steps", help=f"Denoising steps. {_OWN}")]
+NegativePromptOption = Annotated[str | None, typer.Option("--negative-prompt", help=f"What to steer away from. {OWN}")]
+StepsOption = Annotated[int | None, typer.Option("--steps", help=f"Denoising steps. {OWN}")]
 GuidanceScaleOption = Annotated[
-    float | None, typer.Option("--guidance-scale", help=f"How much the prompts count; 1 is off. {_OWN}")
+    float | None, typer.Option("--guidance-scale", help=f"How much the prompts count; 1 is off. {OWN}")
 ]
 ConditioningScaleOption = Annotated[
-    float | None, typer.Option("--conditioning-scale", help=f"How much the photo counts. {_OWN}")
+    float | None, typer.Option("--conditioning-scale", help=f"How much the photo counts. {OWN}")
 ]
-SchedulerOption = Annotated[SchedulerName | None, typer.Option("--scheduler", help=f"Sampling method. {_OWN}")]
+SchedulerOption = Annotated[SchedulerName | None, typer.Option("--scheduler", help=f"Sampling method. {OWN}")]
 ColorFixOption = Annotated[
-    ColorFix | None, typer.Option("--color-fix", help=f"How colours are tied to the input. {_OWN}")
+    ColorFix | None, typer.Option("--color-fix", help=f"How colours are tied to the input. {OWN}")
 ]

@@ -21,6 +21,18 @@ from xpsr_cli.cli.options import (
     PrecisionOption,
     QuietFlag,
 )
+from xpsr_cli.cli.sampling_options import (
+    OWN,
+    CaptionsOption,
+    ColorFixOption,
+    ConditioningScaleOption,
+    GuidanceScaleOption,
+    LowPromptOption,
+    NegativePromptOption,
+    PromptOption,
+    SchedulerOption,
+    StepsOption,
+)
 from xpsr_cli.errors import UsageError
 from xpsr_cli.photos.inputs import ResultFormat, Shard
 from xpsr_cli.settings import (
@@ -29,13 +41,11 @@ from xpsr_cli.settings import (
     Bits,
     CaptionScope,
     CaptionSource,
-    ColorFix,
     Compression,
     LongPrompts,
     OutputOptions,
     Precision,
     Quantization,
-    SchedulerName,
     UpscaleSettings,
 )
 from xpsr_cli.weights import (
@@ -51,8 +61,6 @@ from xpsr_cli.weights import (
 if TYPE_CHECKING:
     from xpsr_cli.upscaling.upscaler import Upscaler
 
-_OWN = "[default: the model's own]"
-
 
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUTS...", help="Photos: files, folders or patterns.")],
@@ -60,34 +68,25 @@ def upscale(
         Path, typer.Option("--output", "-o", help="A file for one photo, a folder for many.", show_default=False)
     ],
     scale: Annotated[float, typer.Option(help=f"Enlargement of each side, {MIN_SCALE:g} to {MAX_SCALE:g}.")] = 4.0,
-    captions: Annotated[
-        str, typer.Option(help="Who describes the photos: auto, none, measured, mllm, sidecar, or a file of captions.")
-    ] = CaptionSource.AUTO.value,
+    captions: CaptionsOption = CaptionSource.AUTO.value,
     caption_scope: Annotated[
         CaptionScope, typer.Option(help="One high-level text for the image, or one for each region of it.")
     ] = CaptionScope.IMAGE,
-    prompt: Annotated[
-        str | None, typer.Option(help="What is in the photo, whatever its caption says.", show_default="its caption")
-    ] = None,
-    low_prompt: Annotated[
-        str | None, typer.Option(help="How it is degraded, whatever its caption says.", show_default="its caption")
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help=f"What to steer away from. {_OWN}")] = None,
+    prompt: PromptOption = None,
+    low_prompt: LowPromptOption = None,
+    negative_prompt: NegativePromptOption = None,
     long_prompts: Annotated[
         LongPrompts, typer.Option(help="What becomes of more than 77 tokens; truncate is the released way.")
     ] = LongPrompts.CHUNK,
     model: ModelOption = DEFAULT_MODEL,
     seed: Annotated[int, typer.Option(help="One seed gives one picture.")] = 0,
-    steps: Annotated[int | None, typer.Option(help=f"Denoising steps. {_OWN}")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help=f"How much the prompts count; 1 is off. {_OWN}")] = None,
-    conditioning_scale: Annotated[float | None, typer.Option(help=f"How much the photo counts. {_OWN}")] = None,
-    scheduler: Annotated[SchedulerName | None, typer.Option(help=f"Sampling method. {_OWN}")] = None,
-    color_fix: Annotated[
-        ColorFix | None,
-        typer.Option(help=f"How colours are tied to the input. {_OWN}"),
-    ] = None,
-    tile_size: Annotated[int | None, typer.Option(help=f"Window in pixels of the result, times 64. {_OWN}")] = None,
-    tile_overlap: Annotated[int | None, typer.Option(help=f"Overlap in pixels of the result, times 8. {_OWN}")] = None,
+    steps: StepsOption = None,
+    guidance_scale: GuidanceScaleOption = None,
+    conditioning_scale: ConditioningScaleOption = None,
+    scheduler: SchedulerOption = None,
+    color_fix: ColorFixOption = None,
+    tile_size: Annotated[int | None, typer.Option(help=f"Window in pixels of the result, times 64. {OWN}")] = None,
+    tile_overlap: Annotated[int | None, typer.Option(help=f"Overlap in pixels of the result, times 8. {OWN}")] = None,
     tile_batch: Annotated[
         int | None, typer.Option(help="Windows at once; changes speed only.", show_default="by the memory")
     ] = None,
