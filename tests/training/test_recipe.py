@@ -12,7 +12,6 @@ from xpsr_cli.training.recipe import (
     RECIPES,
     ExistingModelRecipe,
     MiniModelRecipe,
-    Recipe,
     StableDiffusionRecipe,
     load_recipe,
 )
@@ -76,16 +75,15 @@ def test_archives_are_not_read_anew_for_every_crop() -> None:
 
 
 def test_what_is_said_of_keys_is_of_keys_that_exist() -> None:
-    def known(key: str) -> bool:
-        value: object = recipes[key.startswith("model.")]
+    def known(value: object, key: str) -> bool:
         for part in key.split("."):
             if not hasattr(value, part):
                 return False
             value = getattr(value, part)
         return True
 
-    recipes: tuple[Recipe, Recipe] = (load_recipe("xpsr-mini"), load_recipe("xpsr-sd15"))
-    assert [key for key in (*CHOICES, *RANGES) if not known(key)] == []
+    recipes = load_recipe("xpsr-mini"), load_recipe("xpsr-sd15")
+    assert [key for key in (*CHOICES, *RANGES) if not any(known(recipe, key) for recipe in recipes)] == []
 
 
 def test_overrides_win_and_keep_their_type() -> None:
@@ -119,6 +117,23 @@ def test_overrides_win_and_keep_their_type() -> None:
         ("data.crop_px=100", "multiple of 8"),
         ("seed=-1", "seed"),
         ("data.crop_px=8", "16 to 4096"),
+        ("model.attention_head_dim=0", "model.attention_head_dim"),
+        ("model.attention_head_dim=5", "model.attention_head_dim = 5"),
+        ("model.norm_num_groups=7", "model.norm_num_groups = 7"),
+        ("model.block_out_channels=[]", "model.block_out_channels"),
+        ("model.block_out_channels=[48, -96]", "-96"),
+        ("model.text_width=95", "model.text_width"),
+        ("model.layers_per_block=0", "model.layers_per_block"),
+        ("model.refiner_channels=0", "model.refiner_channels"),
+        ("model.latent_channels=49", "48 values"),
+        ("model.block_size=3", "model.block_size is 3"),
+        ("model.pyramid_channels=[8, 16]", "2 entries"),
+        ("data.degradations={light = true}", "data.degradations"),
+        ("=3", "Unknown recipe key ''"),
+        ("data..crop_px=3", "'data.'"),
+        ("data.crop_px=32\nseed=3", "data.crop_px"),
+        ("name=", "name"),
+        ("name=my\nmodel", "name"),
     ],
 )
 def test_a_wrong_override_is_named(override: str, named: str) -> None:

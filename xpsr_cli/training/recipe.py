@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from xpsr_cli.errors import UsageError
+from xpsr_cli.training.recipe_limits import CHOICES, CROP_MULTIPLE_PX, RANGES, check_sizes
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -129,55 +130,6 @@ class Recipe:
     autoencoder: AutoencoderRecipe | None = None
 
 
-CHOICES = {
-    "data.captions": ("words", "store", "none"),
-    "loss.prediction": ("v", "epsilon"),
-    "model.fusion": ("parallel", "serial", "high", "low"),
-    "optimizer.name": ("adamw", "adamw8bit"),
-    "optimizer.schedule": ("cosine", "constant"),
-    "optimizer.mixed_precision": ("no", "bf16", "fp16"),
-}
-"""The words that a key takes."""
-
-_MANY = 10**9
-RANGES: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**63 - 1),
-    "data.crop_px": (16, 4096),
-    "data.batch_size": (1, 4096),
-    "data.held_out_photos": (0, _MANY),
-    "data.clean_condition": (0, 1),
-    "data.high_dropout": (0, 1),
-    "data.low_dropout": (0, 1),
-    "data.low_phrase_dropout": (0, 1),
-    "data.negative_probability": (0, 1),
-    "data.negative_blur_px": (0.1, 10),
-    "data.crops_per_reading": (1, 1024),
-    "autoencoder.fit_crops": (1, _MANY),
-    "autoencoder.steps": (1, _MANY),
-    "autoencoder.learning_rate": (0, 1),
-    "loss.last_timestep_probability": (0, 1),
-    "loss.latent_weight": (0, 1),
-    "loss.pixel_weight": (0, _MANY),
-    "loss.degradation_pixel_weight": (0, _MANY),
-    "loss.degradation_latent_weight": (0, _MANY),
-    "optimizer.steps": (1, _MANY),
-    "optimizer.learning_rate": (0, 1),
-    "optimizer.warmup_steps": (0, _MANY),
-    "optimizer.weight_decay": (0, 1),
-    "optimizer.max_grad_norm": (1e-6, _MANY),
-    "optimizer.accumulation": (1, 4096),
-    "optimizer.ema_decay": (0, 0.999999),
-    "output.log_steps": (0, _MANY),
-    "output.validate_steps": (0, _MANY),
-    "output.save_steps": (0, _MANY),
-    "output.save_minutes": (0, _MANY),
-    "output.keep": (1, _MANY),
-}
-"""The lowest and highest number that a key takes."""
-CROP_MULTIPLE_PX = 8
-"""Crops are whole latent cells, of the largest there are."""
-
-
 def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe by the name of a shipped one or by file, with ``section.key=value`` strings put over it.
 
@@ -207,9 +159,10 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override!r} has no '='.", "Write it as section.key=value.")
     *sections, leaf = key.strip().split(".")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        value = text.strip()
+        read = {}
+    value = read["value"] if read.keys() == {"value"} else text.strip()  # else of several lines, or no TOML
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
@@ -244,6 +197,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if kind in (list[int], list[str]):
         (item_kind,) = get_args(kind)
         if isinstance(value, list) and all(type(item) is item_kind for item in value):
+            if item_kind is int and not value:
+                raise UsageError(f"Recipe key {where!r} is empty.", "Give one number at least.")
+            for item in value:
+                _check_range(item, where)
             return value
         raise UsageError(f"Recipe key {where!r} is {value!r}, it must be a list of {item_kind.__name__}.")
     if kind == dict[str, float]:
@@ -252,17 +209,25 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         raise UsageError(f"Recipe key {where!r} is {value!r}, it must be of type {kind.__name__}.")
     if value not in CHOICES.get(where, (value,)):
         raise UsageError(f"Recipe key {where!r} is {value!r}.", f"Allowed: {', '.join(CHOICES[where])}.")
+    _check_range(value, where)
+    return value
+
+
+def _check_range(value: Any, where: str) -> None:
     if where in RANGES and not RANGES[where][0] <= value <= RANGES[where][1]:  # which NaN is not, either
         low, high = RANGES[where]
         raise UsageError(f"Recipe key {where!r} is {value!r}.", f"Allowed: {low:.12g} to {high:.12g}.")
-    return value
 
 
 def _check(recipe: Recipe) -> None:
     """What no key shows on its own."""
+    if not recipe.name.strip() or not recipe.name.isprintable():
+        raise UsageError(f"Recipe key 'name' is {recipe.name!r}.", "Give the model a name of one line.")
     crop_px = recipe.data.crop_px
     if crop_px % CROP_MULTIPLE_PX:
         raise UsageError(f"Recipe key 'data.crop_px' is {crop_px}.", f"Give a multiple of {CROP_MULTIPLE_PX}.")
+    if isinstance(recipe.model, MiniModelRecipe):
+        check_sizes(recipe.model)
     has_stage_one, wants_it = recipe.autoencoder is not None, isinstance(recipe.model, MiniModelRecipe)
     if has_stage_one != wants_it:
         raise UsageError(
@@ -279,7 +244,7 @@ def _closest(kinds: list[Any], value: Any) -> Any:
 
 def _shares(value: Any, where: str) -> dict[str, float]:
     """Shares of a whole by name."""
-    numbers = isinstance(value, dict) and all(isinstance(s, int | float) and s >= 0 for s in value.values())
+    numbers = isinstance(value, dict) and all(type(s) in (int, float) and s >= 0 for s in value.values())
     if not numbers or abs(sum(value.values()) - 1) > 1e-6:
         raise UsageError(
             f"Recipe key {where!r} is {value!r}, it must be shares that add up to 1, as in {{xpsr = 1.0}}."

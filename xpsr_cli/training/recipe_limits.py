@@ -1,0 +1,101 @@
+"""What the keys of a recipe take: words, numbers, and for small models sizes that fit each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xpsr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from xpsr_cli.training.recipe import MiniModelRecipe
+
+CHOICES = {
+    "data.captions": ("words", "store", "none"),
+    "loss.prediction": ("v", "epsilon"),
+    "model.fusion": ("parallel", "serial", "high", "low"),
+    "optimizer.name": ("adamw", "adamw8bit"),
+    "optimizer.schedule": ("cosine", "constant"),
+    "optimizer.mixed_precision": ("no", "bf16", "fp16"),
+}
+"""The words that a key takes."""
+
+_MANY = 10**9
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**63 - 1),
+    "data.crop_px": (16, 4096),
+    "data.batch_size": (1, 4096),
+    "data.held_out_photos": (0, _MANY),
+    "data.clean_condition": (0, 1),
+    "data.high_dropout": (0, 1),
+    "data.low_dropout": (0, 1),
+    "data.low_phrase_dropout": (0, 1),
+    "data.negative_probability": (0, 1),
+    "data.negative_blur_px": (0.1, 10),
+    "data.crops_per_reading": (1, 1024),
+    "model.latent_channels": (1, 4096),
+    "model.block_size": (1, 64),
+    "model.block_out_channels": (1, 8192),
+    "model.layers_per_block": (1, 64),
+    "model.attention_head_dim": (1, 1024),
+    "model.norm_num_groups": (1, 8192),
+    "model.text_width": (1, 8192),
+    "model.text_layers": (1, 128),
+    "model.pyramid_channels": (1, 8192),
+    "model.refiner_channels": (1, 8192),
+    "model.refiner_blocks": (0, 1024),
+    "autoencoder.fit_crops": (1, _MANY),
+    "autoencoder.steps": (1, _MANY),
+    "autoencoder.learning_rate": (0, 1),
+    "loss.last_timestep_probability": (0, 1),
+    "loss.latent_weight": (0, 1),
+    "loss.pixel_weight": (0, _MANY),
+    "loss.degradation_pixel_weight": (0, _MANY),
+    "loss.degradation_latent_weight": (0, _MANY),
+    "optimizer.steps": (1, _MANY),
+    "optimizer.learning_rate": (0, 1),
+    "optimizer.warmup_steps": (0, _MANY),
+    "optimizer.weight_decay": (0, 1),
+    "optimizer.max_grad_norm": (1e-6, _MANY),
+    "optimizer.accumulation": (1, 4096),
+    "optimizer.ema_decay": (0, 0.999999),
+    "output.log_steps": (0, _MANY),
+    "output.validate_steps": (0, _MANY),
+    "output.save_steps": (0, _MANY),
+    "output.save_minutes": (0, _MANY),
+    "output.keep": (1, _MANY),
+}
+"""The lowest and highest number that a key takes, or every number in its list."""
+CROP_MULTIPLE_PX = 8
+"""Crops are whole latent cells, of the largest there are."""
+
+
+def check_sizes(model: MiniModelRecipe) -> None:
+    """Refuse sizes of a small model of which no networks can be built; :class:`UsageError`."""
+    heads, groups = model.attention_head_dim, model.norm_num_groups
+    for width in model.block_out_channels:
+        if width % groups or width % heads:
+            key, parts = ("norm_num_groups", groups) if width % groups else ("attention_head_dim", heads)
+            raise UsageError(
+                f"Recipe key 'model.block_out_channels' has {width}, which model.{key} = {parts} does not divide.",
+                f"Give multiples of {parts}.",
+            )
+    if model.text_width % heads:
+        raise UsageError(
+            f"Recipe key 'model.text_width' is {model.text_width}, which model.attention_head_dim = {heads} does not"
+            " divide.",
+            f"Give a multiple of {heads}.",
+        )
+    most = 3 * model.block_size**2
+    if model.latent_channels > most:
+        raise UsageError(
+            f"Recipe key 'model.latent_channels' is {model.latent_channels}, but a block of {model.block_size} x"
+            f" {model.block_size} pixels has {most} values.",
+            f"Give {most} or fewer.",
+        )
+    halvings = len(model.pyramid_channels) - 1
+    if 2**halvings != model.block_size:
+        raise UsageError(
+            f"Recipe key 'model.pyramid_channels' has {halvings + 1} entries, which make photos {2**halvings} times"
+            f" smaller, but model.block_size is {model.block_size}.",
+            "Each entry after the first one halves them.",
+        )
