@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,6 +107,7 @@ def test_resume_needs_no_value(xpsr, monkeypatch, tmp_path, flags, meant):
 def test_a_run_goes_on_from_the_checkpoint_that_is_named(xpsr, photos, tmp_path):
     run = tmp_path / "run"
     assert xpsr(*tiny(photos, run)).code == 0
+    shutil.rmtree(run / "checkpoints" / "step-000004")
     kept = (run / "metrics.jsonl").read_text()
     (run / "metrics.jsonl").write_text(kept + '{"stage": "diffu')  # as a kill may leave it
     outcome = xpsr(*tiny(photos, run), "--resume", run / "checkpoints" / "step-000002")

@@ -21,6 +21,7 @@ PLAIN = [
     "data.degradations={light = 1.0}",
     "data.high_dropout=0",
     "data.low_dropout=0",
+    "data.low_phrase_dropout=0",
     "data.negative_probability=0",
 ]
 

@@ -14,7 +14,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.training.bases import build_upon
-from xpsr_cli.training.build import MINI_PRESET, build_mini, build_tokenizer, check_sizes, run_tokenizer
+from xpsr_cli.training.build import (
+    MINI_PRESET,
+    build_mini,
+    build_tokenizer,
+    check_sizes,
+    keep_tokenizer,
+    run_tokenizer,
+)
 from xpsr_cli.training.dataset import read_photos
 from xpsr_cli.training.networks import TrainedNetworks
 from xpsr_cli.training.recipe import MiniModelRecipe, StableDiffusionRecipe, load_recipe
@@ -87,6 +94,19 @@ def test_a_run_keeps_its_tokenizer(tmp_path: Path) -> None:
     again = run_tokenizer(tmp_path / "tokenizer", [], "words")
     assert again.get_vocab() == first.get_vocab()
     assert [path.name for path in tmp_path.iterdir() if "tokenizer" in path.name] == ["tokenizer"]
+
+
+def test_a_tokenizer_that_the_disk_does_not_hold_is_absent(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    tokenizer = build_tokenizer(["a house"], vocabulary=600)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with refusal(WeightsError, "tokenizer could not be saved", "make room"):
+            keep_tokenizer(tokenizer, tmp_path / "run" / "tokenizer")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_the_vocabulary_holds_the_texts_that_are_trained_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import imagecodecs
@@ -30,6 +31,7 @@ from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.photos.source import read_photo
 from xpsr_cli.training.crops import UnreadableError
 from xpsr_cli.training.dataset import read_photos, read_source, split_photos
+from xpsr_cli.training.splits import without_copies
 
 
 def source(path: Path, **options):
@@ -257,3 +259,36 @@ def test_whole_photographs_are_held_out(tmp_path):
         assert {"a_1.png", "a_2.png"} <= {p.file for p in held_out}
         sides.add(tuple(p.file for p in held_out))
     assert len(sides) > 2
+
+
+def test_a_copy_of_a_held_out_photo_is_not_trained_on(tmp_path):
+    for number in range(3):
+        save(tmp_path / "photos" / f"{number}.png", picture(number))
+    shutil.copy(tmp_path / "photos" / "1.png", tmp_path / "photos" / "other name.png")
+    (tmp_path / "photos" / "link.png").symlink_to("1.png")
+    members = {"5.png": (tmp_path / "photos" / "1.png").read_bytes(), "6.png": encoded(picture(6))}
+    shard = write_shard(tmp_path / "a.tar", members)
+    photos = read_source([tmp_path / "photos", shard], make_recipe()).photos
+    training, held_out = split_photos(photos, make_recipe('data.held_out_ids=["1"]'))
+    kept, copies = without_copies(training, held_out)
+    assert [photo.file for photo in held_out] == ["1.png"]
+    assert [photo.file for photo in kept] == ["0.png", "2.png", "a.tar/6.png"]
+    assert [copy.file for copy in copies] == ["link.png", "other name.png", "a.tar/5.png"]
+    assert all("1.png, which is held out" in copy.reason for copy in copies)
+    assert without_copies(training, []) == (training, [])
+
+
+def test_links_to_folders_are_named_and_lead_in_no_circle(tmp_path):
+    save(tmp_path / "photos" / "a.png", picture())
+    save(tmp_path / "elsewhere" / "b.png", picture(1))
+    (tmp_path / "photos" / "circle").symlink_to(tmp_path / "photos", target_is_directory=True)
+    (tmp_path / "photos" / "more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    found = source(tmp_path / "photos")
+    assert files(found) == ["a.png"]
+    assert set(reasons(found)) == {"circle", "more"}
+    assert "link to a folder" in reasons(found)["more"]
+    (tmp_path / "photos" / "a.png").unlink()
+    with refusal(PhotoError, tmp_path / "photos", "circle", "link to a folder"):
+        source(tmp_path / "photos")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert files(source(tmp_path / "link")) == ["b.png"]

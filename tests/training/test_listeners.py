@@ -173,3 +173,20 @@ def test_with_tensorboard_every_number_has_its_curve(tmp_path: Path, monkeypatch
     assert written == [
         ("diffusion", 11), ("loss/total", 1.0, 11), ("loss/degradation 0", 2.0, 11), ("learning_rate", 1e-3, 11),
     ]  # fmt: skip
+
+
+def test_a_disk_that_is_full_costs_the_diary_a_line_and_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    resource = pytest.importorskip("resource")
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.log(1, {"total": 1.0}, 0.1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (metrics.path.stat().st_size, limits[1]))
+    try:
+        metrics.log(2, {"total": 0.5}, 0.1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "misses step 2" in caplog.text
+    metrics.log(3, {"total": 0.25}, 0.1)
+    assert [row["step"] for row in read_metrics(metrics.path)] == [1, 3]

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 from large_photos import TINY_MINI, save_photos
+from small_photos import refusal
 
+from xpsr_cli.errors import UsageError
 from xpsr_cli.models.loading import load_components
 from xpsr_cli.settings import SamplingPreset
 from xpsr_cli.training.build import MINI_PRESET
 from xpsr_cli.training.dataset import read_photos
 from xpsr_cli.training.recipe import load_recipe
-from xpsr_cli.training.starts import Start, origin, preset_of, remember, remembered, starting_model
+from xpsr_cli.training.starts import Start, check_output, origin, preset_of, remember, remembered, starting_model
 
 FINETUNE = load_recipe("finetune")
 
@@ -50,6 +52,41 @@ def test_a_small_model_that_starts_from_another_keeps_its_tokenizer(tiny_model: 
     assert (model.name, again.name) == ("xpsr-mini", "xpsr-mini")
 
 
+@pytest.mark.parametrize("name", ["model", "validation", "metrics.jsonl", "losses.png"])
+def test_what_is_of_no_run_is_not_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True)
+    for resume in (False, True):
+        with refusal(UsageError, str(tmp_path / "run"), name, "another output folder"):
+            check_output(tmp_path / "run", resume=resume)
+    (tmp_path / "run" / "run.json").write_text("{}")  # of a run that was stopped before its first checkpoint
+    check_output(tmp_path / "run", resume=False)
+
+
+def test_a_run_needs_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with refusal(UsageError, f"{tmp_path / 'file'} is a file"):
+            check_output(place, resume=False)
+    check_output(tmp_path / "new" / "deep", resume=False)
+    (tmp_path / "old" / "checkpoints" / "step-000001").mkdir(parents=True)
+    check_output(tmp_path / "old", resume=True)
+    with refusal(UsageError, "already holds", "--resume"):
+        check_output(tmp_path / "old", resume=False)
+
+
+def test_a_run_that_goes_on_with_other_photos_says_so(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = read_photos(save_photos(tmp_path / "photos"))
+    model, output = load_components(tiny_model), tmp_path / "run"
+    (output / "checkpoints" / "step-000001").mkdir(parents=True)
+    for given, warnings in ((photos, 0), (photos, 0), (photos[1:], 1), (photos[1:], 0)):
+        caplog.clear()
+        remember(output, FINETUNE, Start(), model, given)
+        assert len(caplog.records) == warnings
+        assert all("photos" in record.message for record in caplog.records)
+
+
 def test_how_a_model_will_be_used_is_known_before_it_is_loaded(tiny_model: Path) -> None:
     assert preset_of(load_recipe("xpsr-mini"), Start()) == MINI_PRESET
     assert preset_of(load_recipe("xpsr-sd15"), Start()) == SamplingPreset()
@@ -60,4 +97,5 @@ def test_cards_name_no_folder_of_the_machine() -> None:
     assert origin(load_recipe("xpsr-mini"), Start()) == "random weights"
     assert origin(load_recipe("xpsr-sd15"), Start()) == "stable-diffusion-1.5"
     assert origin(load_recipe("xpsr-sd15"), Start(base="/home/somebody/models/sd")) == "models/sd"
+    assert origin(load_recipe("xpsr-sd15"), Start(base="/sd")) == "sd"
     assert origin(FINETUNE, Start()) == "xpsr-mini"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import string
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,8 +23,10 @@ from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.degradation import Degradation
+from xpsr_cli.training.export import tokenizer_errors
 from xpsr_cli.training.recipe import MiniModelRecipe
 from xpsr_cli.training.texts import high_text
+from xpsr_cli.training.whole_folders import written_beside
 from xpsr_cli.training.words import low_prompt, negative_prompt
 
 if TYPE_CHECKING:
@@ -119,13 +120,9 @@ def _prompts(photos: Iterable[TrainingPhoto], captions: str) -> Iterator[str]:
 
 
 def keep_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write ``folder``, whole or not at all, in place of what is there."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    """Write ``folder``, whole or not at all, in place of what is there; :class:`WeightsError` if that cannot be."""
+    with written_beside(folder) as part, tokenizer_errors():
+        tokenizer.save_pretrained(part)
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> CLIPTokenizer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,14 +24,26 @@ def export_model(
     """
     parts = frozen_parts(networks) if frozen is None else dict(frozen)
     parts |= {name: _exported(name, networks) for name in networks.parts() if name not in parts}
-    save_components(
-        folder,
-        name=model.name,
-        tokenizer=model.tokenizer,
-        scheduler_config=model.scheduler_config,
-        preset=model.preset,
-        **parts,  # type: ignore[arg-type]
-    )
+    with tokenizer_errors():
+        save_components(
+            folder,
+            name=model.name,
+            tokenizer=model.tokenizer,
+            scheduler_config=model.scheduler_config,
+            preset=model.preset,
+            **parts,  # type: ignore[arg-type]
+        )
+
+
+@contextmanager
+def tokenizer_errors() -> Iterator[None]:
+    """What the tokenizer library says of a full disk as an :class:`OSError`; it has no type of its own for that."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception:
+            raise OSError(str(error)) from error
+        raise
 
 
 def frozen_parts(networks: TrainedNetworks) -> dict[str, nn.Module]:

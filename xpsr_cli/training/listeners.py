@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xpsr_cli.photos.formats import reason
 from xpsr_cli.training.checkpoint import STAGES
 from xpsr_cli.training.loop import Listener
 
@@ -83,8 +84,11 @@ class MetricsFile(Listener):
     def write(self, step: int, values: Row) -> None:
         """A line about a step of the present stage."""
         row = _rounded({"stage": self.stage, "step": step, **values})
-        with self.path.open("ab", buffering=0) as file:
-            file.write(_line(row).encode())
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(_line(row).encode())
+        except OSError as error:  # the run is worth more than its diary
+            log.warning("%s misses step %d: %s", self.path, step, reason(error))
         if self._tell is not None:
             self._tell(row)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from xpsr_cli.photos.whole_file import whole_or_absent
 from xpsr_cli.training.listeners import Row, main_terms, read_metrics
 from xpsr_cli.training.recipe import Recipe
 
@@ -19,6 +20,9 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
         recipe: what was trained.
         metrics: the run's ``metrics.jsonl``; its last losses and last validation are told.
         facts: further lines, by what they are about.
+
+    Raises:
+        PhotoError: it cannot be written; nothing of it is left.
     """
     rows = list(read_metrics(metrics))
     losses = next((row for row in reversed(rows) if "losses" in row), None)
@@ -32,13 +36,14 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
         "",
         "| | |",
         "|---|---|",
-        f"| recipe | {recipe.name} |",
+        f"| recipe | {_cell(recipe.name)} |",
         *(f"| {about} | {_cell(fact)} |" for about, fact in facts.items()),
         *_losses(losses),
         "",
         *_validation(validation),
     ]
-    (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    with whole_or_absent(folder / "README.md") as file:
+        file.write(("\n".join(lines).rstrip() + "\n").encode())
 
 
 def _cell(text: str) -> str:

@@ -44,12 +44,22 @@ class PhotoFile:
         with open_photo(self.path) as source:
             yield source
 
+    def length(self) -> int:
+        """Bytes of the file."""
+        try:
+            return self.path.stat().st_size
+        except OSError as error:
+            raise self._refused(error) from error
+
     def sha256(self) -> str:
         """SHA-256 of the file, as hexadecimal digits."""
         try:
             return hash_file(self.path)
         except OSError as error:
-            raise PhotoError(f"{self.path} cannot be read: {reason(error)}.", "Check its permissions.") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> PhotoError:
+        return PhotoError(f"{self.path} cannot be read: {reason(error)}.", "Check its permissions.")
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,10 @@ class TarMember:
             except PhotoError as error:
                 named = error.message.replace(str(path), f"{self.shard}: {self.name}")
                 raise PhotoError(named, error.hint) from error
+
+    def length(self) -> int:
+        """Bytes of what would be the file."""
+        return self.size
 
     def sha256(self) -> str:
         """SHA-256 of what would be the file, as hexadecimal digits."""

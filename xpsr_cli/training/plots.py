@@ -13,6 +13,7 @@ from xpsr_cli.training.checkpoint import STAGES
 from xpsr_cli.training.listeners import main_terms, read_metrics
 from xpsr_cli.training.preview import save_picture
 
+PLOT = "losses.png"
 PANEL_PX = (480, 200)
 MARGIN_PX = (64, 14, 22, 24)  # left, right, top, bottom of a panel: numbers stand there
 COLUMNS = 2

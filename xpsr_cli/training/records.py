@@ -20,13 +20,12 @@ from xpsr_cli.training.listeners import (
 )
 from xpsr_cli.training.loop import Trainer
 from xpsr_cli.training.model_card import write_model_card
-from xpsr_cli.training.plots import plot_metrics
+from xpsr_cli.training.plots import PLOT, plot_metrics
 from xpsr_cli.training.training_photo import LeftOut
 from xpsr_cli.training.validation import HeldOut, Validation, told_measures
 
 log = logging.getLogger(__name__)
 
-PLOT = "losses.png"
 _EXAMPLES = 20  # of files that are left out
 
 
@@ -80,7 +79,10 @@ class Records:
         self.plot()
         stage = recipe.autoencoder if recipe.autoencoder and position.stage == STAGES[0] else recipe.optimizer
         steps = f"{position.step} of {stage.steps} ({position.stage})"
-        write_model_card(output / "model", recipe, output / METRICS, {**facts, "steps": steps})
+        try:
+            write_model_card(output / "model", recipe, output / METRICS, {**facts, "steps": steps})
+        except PhotoError as error:
+            log.warning("%s", error.message)
         losses, validation = self._last("losses").get("losses", {}), self._last("validation").get("validation", {})
         log.info("%s", "; ".join(filter(None, (f"steps: {steps}", told_terms(losses), told_measures(validation)))))
 

@@ -46,7 +46,7 @@ def read_source(
     Args:
         source: a folder of photos, a folder with prepared pairs in it (``HR`` and ``LR``, as in
             :mod:`~xpsr_cli.training.prepared_pairs`), a folder of tar shards, one shard or one photo; or several of
-            these. Folders in it are searched too, hidden ones are not.
+            these. Folders in it are searched too; hidden ones are not, links to folders are named and left out.
         recipe: says how large the crops are.
         leave_out: a folder below a source that is not searched, such as the run's own.
         memory_bytes: photos are kept in memory if all of them together take no more.
@@ -123,6 +123,7 @@ class _Found:
     photos: list[Path] = field(default_factory=list)
     pairs: list[Path] = field(default_factory=list)  # folders
     shards: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)  # to folders, which may lead in circles
 
     def kinds(self) -> list[str]:
         """One example of each kind."""
@@ -145,6 +146,8 @@ def _found(path: Path, leave_out: Path | None) -> Iterator[TrainingPhoto | LeftO
         raise UsageError(
             f"{path} holds {' and '.join(kinds)}.", "Keep them in folders of their own, and train on one of them."
         )
+    for link in found.links:
+        yield LeftOut(link.relative_to(top).as_posix(), "It is a link to a folder: name that folder as well.")
     yield from folder_photos(found.photos, top)
     for folder in found.pairs:
         yield from prepared_pairs.prepared_pairs(folder, top)
@@ -168,8 +171,10 @@ def _walk(top: Path, found: _Found, leave_out: Path | None) -> Iterator[Path]:
             found.pairs.append(here)
             names[:] = [name for name in names if name not in prepared_pairs.FOLDERS]
         names[:] = [name for name in names if not name.startswith(".")]
+        found.links += [here / name for name in names if (here / name).is_symlink()]
         files += [here / name for name in file_names if not name.startswith(".")]
     found.pairs.sort()
+    found.links.sort()
     return iter(sorted(files))
 
 

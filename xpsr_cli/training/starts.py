@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from xpsr_cli.errors import UsageError
 from xpsr_cli.models.folders import read_json, write_json
 from xpsr_cli.models.loading import Components
 from xpsr_cli.settings import SamplingPreset
@@ -17,11 +21,17 @@ from xpsr_cli.training.bases import (
     from_xpsr,
 )
 from xpsr_cli.training.build import MINI_PRESET, build_mini, check_sizes, keep_tokenizer, run_tokenizer
+from xpsr_cli.training.checkpoint import latest
 from xpsr_cli.training.dataset import TrainingPhoto
+from xpsr_cli.training.listeners import METRICS
+from xpsr_cli.training.plots import PLOT
 from xpsr_cli.training.recipe import ExistingModelRecipe, MiniModelRecipe, Recipe, StableDiffusionRecipe
 from xpsr_cli.weights import find_model, load_registry, read_preset
 
+log = logging.getLogger(__name__)
+
 RUN = "run.json"
+_MADE = ("model", "validation", METRICS, PLOT)
 
 
 @dataclass(frozen=True)
@@ -39,11 +49,39 @@ def preset_of(recipe: Recipe, start: Start) -> SamplingPreset:
     return MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
 
 
-def remember(output: Path, recipe: Recipe, start: Start, model: Components) -> None:
-    """Write down what was asked, and the tokenizer that a small model of its own must keep."""
+def check_output(output: Path, *, resume: bool) -> None:
+    """Refuse a folder where a run would go over what is there; :class:`UsageError`."""
+    for place in (output, *output.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file, and a run needs a folder.", "Name another output folder.")
+    if latest(output) is not None:
+        if not resume:
+            raise UsageError(
+                f"{output} already holds a training run.", "Add --resume to go on, or choose another folder."
+            )
+    elif not (output / RUN).is_file():
+        foreign = next((name for name in _MADE if (output / name).exists()), None)
+        if foreign is not None:
+            raise UsageError(
+                f"{output} holds a {foreign} that is of no training run, and this one would replace it.",
+                "Name another output folder.",
+            )
+
+
+def remember(
+    output: Path, recipe: Recipe, start: Start, model: Components, photos: Sequence[TrainingPhoto] = ()
+) -> None:
+    """Write down what was asked, and the tokenizer that a small model of its own must keep.
+
+    Where the folder remembers other ``photos`` than these, the log says so: a run goes on with what it is given.
+    """
     output.mkdir(parents=True, exist_ok=True)
     names = {"init_from": _lasting(start.init_from), "base": _lasting(start.base)}
-    write_json({"recipe": asdict(recipe), **names}, output / RUN)
+    listed = "\n".join(f"{photo.file} {photo.picture.width} {photo.picture.height}" for photo in photos)
+    digest = hashlib.sha256(listed.encode("utf-8", "surrogateescape")).hexdigest()
+    if _read(output).get("photos", digest) != digest and latest(output) is not None:
+        log.warning("the photos to train on are not those that the run in %s had before", output)
+    write_json({"recipe": asdict(recipe), **names, "photos": digest}, output / RUN)
     if isinstance(recipe.model, MiniModelRecipe) and start.init_from is not None:
         keep_tokenizer(model.tokenizer, output / "tokenizer")
 
@@ -56,8 +94,12 @@ def _lasting(name: str | None) -> str | None:
 
 def remembered(output: Path, start: Start) -> Start:
     """What a run that goes on began with, unless something else is named."""
-    before = read_json(output / RUN) if (output / RUN).is_file() else {}
+    before = _read(output)
     return Start(start.init_from or before.get("init_from"), start.base or before.get("base"))
+
+
+def _read(output: Path) -> dict[str, Any]:
+    return read_json(output / RUN) if (output / RUN).is_file() else {}
 
 
 def starting_model(

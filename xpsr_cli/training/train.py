@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xpsr_cli.errors import UsageError
-from xpsr_cli.training.checkpoint import latest, recover
+from xpsr_cli.training.checkpoint import recover
 from xpsr_cli.training.dataset import LeftOut, TrainingPairs, TrainingPhoto, read_source, split_photos
 from xpsr_cli.training.export import export_model, frozen_parts
 from xpsr_cli.training.listeners import Row
@@ -26,7 +26,8 @@ from xpsr_cli.training.preview import check_picture, draw_pairs, save_picture
 from xpsr_cli.training.processes import make_accelerator
 from xpsr_cli.training.recipe import Recipe
 from xpsr_cli.training.records import Records, named_left_out, tell_left_out
-from xpsr_cli.training.starts import Start, origin, preset_of, remember, remembered, starting_model
+from xpsr_cli.training.splits import without_copies
+from xpsr_cli.training.starts import Start, check_output, origin, preset_of, remember, remembered, starting_model
 from xpsr_cli.training.validation import hold_out
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def run(
         Whether the recipe was trained to its end.
 
     Raises:
-        UsageError: ``output`` already holds a run, or there are no photos that are large enough.
+        UsageError: ``output`` already holds a run or something else, or there are no photos that are large enough.
         PhotoError: no photo could be read.
         WeightsError: a model that is not there, is damaged or does not fit.
     """
@@ -74,8 +75,7 @@ def run(
     accelerator = make_accelerator(recipe, device)
     with accelerator.main_process_first():  # what the main one repairs or writes, the others find
         recover(output)
-    if latest(output) is not None and not resume:
-        raise UsageError(f"{output} already holds a training run.", "Add --resume to go on, or choose another folder.")
+    check_output(output, resume=bool(resume))
     start = Start(_given(init_from), _given(base))
     start = remembered(output, start) if resume else start
     photos = _photos(data, recipe, output)
@@ -100,7 +100,7 @@ def run(
         log.info("%s holds no checkpoint yet: the run begins", output)
     if not accelerator.is_main_process:
         return trainer.run()
-    remember(output, recipe, start, model)
+    remember(output, recipe, start, model, photos.training)
     shown = hold_out(photos.held_out, recipe, captions) if recipe.output.validate_steps else []
     records = Records(trainer, shown, listener, tell)
     try:
@@ -148,12 +148,13 @@ def _photos(data: Path | Sequence[Path], recipe: Recipe, output: Path | None) ->
     sources = [data] if isinstance(data, Path) else list(data)
     found = read_source(sources, recipe, leave_out=output)
     training, held_out = split_photos(found.photos, recipe)
+    training, copies = without_copies(training, held_out)
     if not training:
         raise UsageError(
             f"{', '.join(map(str, sources))} has no photo left to train on after the {len(held_out)} held-out ones.",
             "Add photos, or hold out fewer (--set data.held_out_photos=0).",
         )
-    return _Photos(training, held_out, found.left_out)
+    return _Photos(training, held_out, [*found.left_out, *copies])
 
 
 def _pairs(
