@@ -385,6 +385,12 @@ def test_of_several_processes_one_speaks(xpsr, photos, tmp_path, monkeypatch):
     assert logging.getLogger("xpsr_cli").level == logging.NOTSET
 
 
+def test_the_help_names_every_recipe_that_ships(xpsr):
+    outcome = xpsr("train", "--help")
+    words = outcome.out.replace(",", " ").split()
+    assert [name for name in complete_recipe("") if name not in words] == []
+
+
 def test_recipes_are_completed():
     assert complete_recipe("xpsr-mini") == ["xpsr-mini", "xpsr-mini-smoke"]
     assert complete_recipe("fine") == ["finetune"]

@@ -9,7 +9,7 @@ from small_sources import make_pairs, make_recipe, picture, save
 from xpsr_cli.quality_words import BLUR, JPEG, NOISE
 from xpsr_cli.training.dataset import read_source
 from xpsr_cli.training.degradation import Degradation
-from xpsr_cli.training.words import low_prompt
+from xpsr_cli.training.words import high_prompt, low_prompt
 
 DRAWN = Degradation(blur_px=2.0, noise=8.0, jpeg_quality=50)
 
@@ -63,3 +63,13 @@ def test_the_recipe_says_how_often(tmp_path) -> None:
             pairs = make_pairs(photos, *changes)
             said = [len(told(pairs[index]["low"])) for index in range(100)]
             assert np.mean(said) == pytest.approx(3 * (1 - share), abs=0.4 * (share == 0.5))
+
+
+def test_nothing_untrue_is_said_of_a_photo_that_nothing_is_known_of(tmp_path) -> None:
+    save(tmp_path / "IMG_0001.png", picture())
+    pairs = make_pairs(read_source(tmp_path, make_recipe()).photos)
+    assert {pairs[index]["high"] for index in range(40)} == {"", "clean."}
+    rng = np.random.default_rng(0)
+    assert {high_prompt("", "lake at dawn", rng) for _ in range(20)} == {"lake at dawn"}
+    said = {high_prompt("water", "lake at dawn", rng) for _ in range(60)}
+    assert said == {"water", "a photo of water", "water, lake at dawn", "a photo of water, lake at dawn"}

@@ -47,14 +47,20 @@ def train(
     config: Annotated[
         str,
         typer.Option(
-            help="Name of a recipe that ships, or a .toml file.", show_default=False, autocompletion=complete_recipe
+            help="A recipe: finetune, xpsr-mini, xpsr-mini-smoke, xpsr-sd15, xpsr-sd21, or a .toml file.",
+            show_default=False,
+            autocompletion=complete_recipe,
         ),
     ],
     data: Annotated[
-        list[Path], typer.Option(help="Folder of large photos, or .tar shards; may be repeated.", show_default=False)
+        list[Path],
+        typer.Option(
+            help="Folder of large photos, of HR and LR pairs, or of .tar shards; may be repeated.", show_default=False
+        ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of this run.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of this run; --preview needs none.", show_default=False),
     ] = None,
     resume: Annotated[
         str | None,
@@ -84,7 +90,7 @@ def train(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a recipe value, as in section.key=value; may be repeated."),
+        typer.Option("--set", help="Change a value of the recipe, as in optimizer.steps=800; may be repeated."),
     ] = None,
     captions: Annotated[
         Path | None,
@@ -106,7 +112,10 @@ def train(
     quiet: QuietFlag = False,
     debug: DebugFlag = False,
 ) -> None:
-    """Train a model of your own. On several processes: accelerate launch --num_processes N -m xpsr_cli train ..."""
+    """Train a model of your own, or one that is there further: a recipe and photos to a model folder for --model.
+
+    On several processes: accelerate launch --num_processes N -m xpsr_cli train ...
+    """
     if minutes is not None and not minutes > 0:
         raise UsageError(
             f"--minutes is {minutes:g}, allowed is anything above 0.", "Leave it out to train to the end."

@@ -42,10 +42,10 @@ def check_texts(photos: Sequence[TrainingPhoto]) -> None:
 
 
 def high_text(photo: TrainingPhoto, captions: str, rng: np.random.Generator) -> str:
-    """What is in a photo: the text it has, else with ``captions`` "words" those of its category and file name."""
+    """What is in a photo: the text it has, else with ``captions`` "words" what category and file name say of it."""
     if captions == "none":
         return ""
-    if photo.high or captions == "store" or not photo.category:
+    if photo.high or captions == "store":
         return photo.high
     return high_prompt(photo.category, photo.name, rng)
 

@@ -29,7 +29,7 @@ class TrainingPhoto:
     file: str  # its name below the folder, or in the shard
     picture: Picture
     photo_id: str  # crops of one photograph share it
-    category: str = UNKNOWN_CATEGORY  # empty: nothing is said of the content
+    category: str = ""  # empty: nothing is known of the content
     name: str = ""  # words of the file name
     high: str = ""  # what is in it, where a text came with it
     low: str = ""  # how good the large photo itself is, where a text came with it
@@ -76,8 +76,8 @@ def one_line(text: str) -> str:
 
 
 def known_category(category: str) -> str:
-    """The category, if it is one that training has a word for."""
-    return category if category in CATEGORIES else UNKNOWN_CATEGORY
+    """The category, if it is one that training has a word for, or none."""
+    return category if category in ("", *CATEGORIES) else UNKNOWN_CATEGORY
 
 
 def from_manifest(file: str, picture: Picture, row: Mapping[str, str | None], photo_id: str) -> TrainingPhoto:

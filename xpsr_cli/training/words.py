@@ -37,7 +37,12 @@ def low_prompt(drawn: Degradation, rng: np.random.Generator, phrase_dropout: flo
 
 
 def high_prompt(category: str, name: str, rng: np.random.Generator) -> str:
-    """Words for a photo from its category and, half the time, the words of its file name."""
+    """Words for a photo from its category and, half the time, the words of its file name; empty where none is known.
+
+    Nothing untrue is said of a photo of no category: it has the words of its file name alone.
+    """
+    if not category:
+        return name
     prompt = f"a photo of {category}" if rng.random() < 0.5 else category
     return f"{prompt}, {name}" if name and rng.random() < 0.5 else prompt
 
