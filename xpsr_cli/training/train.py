@@ -152,7 +152,7 @@ def _photos(data: Path | Sequence[Path], recipe: Recipe, output: Path | None) ->
     if not training:
         raise UsageError(
             f"{', '.join(map(str, sources))} has no photo left to train on after the {len(held_out)} held-out ones.",
-            "Add photos, or hold out fewer (--set data.held_out_photos=0).",
+            "Add photos, or hold out fewer (--set data.held_out_photos=0); those of one name count as one photograph.",
         )
     return _Photos(training, held_out, [*found.left_out, *copies])
 
