@@ -77,8 +77,10 @@ def test_there_is_a_psnr_and_an_ssim_for_each_protocol(photo: np.ndarray) -> Non
     expected = [f"{name}@{protocol}" for name in ("psnr", "ssim") for protocol in PROTOCOLS]
     assert list(metrics) == [*expected, "niqe"]
     pair = samples(photo)
-    assert metrics["psnr@osediff"].score(pair) == [pytest.approx(psnr_y(pair[0].result, photo)), float("inf")]
-    assert metrics["psnr@xpsr"].score(pair)[1] == pytest.approx(80)
+    for name in ("osediff", "xpsr"):
+        scores = [pytest.approx(psnr_y(pair[0].result, photo), abs=0.01), pytest.approx(80)]
+        assert metrics[f"psnr@{name}"].score(pair) == scores
+    assert metrics["psnr@classic"].score(pair)[1] == float("inf")
     crop = slice(4, -4)
     cropped = psnr_y(pair[0].result[crop, crop], photo[crop, crop])
     assert metrics["psnr@classic"].score(pair)[0] == pytest.approx(cropped)

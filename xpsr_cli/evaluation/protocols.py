@@ -24,7 +24,7 @@ class Border(str, Enum):
     """How many pixels at the border are left out."""
 
     KEPT = "kept"
-    SCALE = "as many pixels cropped as the scale says"
+    SCALE = "cropped by as many pixels as the scale says"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class Protocol:
             raise ValueError(f"Protocol {self.name} needs the scale.")
         return math.ceil(scale)
 
+    @property
+    def words(self) -> str:
+        """What is compared, for someone who reads a table: ``luma (...), border kept, SSIM on rounded luma``."""
+        rounded = ", SSIM on rounded luma" if self.ssim_rounded else ""
+        clamped = ", its contrast-structure clamped at 0" if self.ssim_clamped else ""
+        return f"{self.channels.value}, border {self.border.value}{rounded}{clamped}"
+
     def describe(self) -> dict[str, str]:
         """Its choices in words, for a report."""
         floor = f", {self.mse_floor:g} added to the mean squared error of values up to 1" if self.mse_floor else ""
@@ -79,7 +86,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
     for protocol in (
         Protocol(
             "osediff",
-            "the tables of OSEDiff, TSD-SR, SeeSR and most since, on the 128 to 512 test sets of StableSR",
+            "the tables of OSEDiff, TSD-SR, SeeSR and most since, on the 128 to 512 test sets of StableSR; as pyiqa",
+            mse_floor=1e-8,
             ssim_rounded=True,
             ssim_clamped=True,
             maniqa="maniqa-pipal",
