@@ -1,5 +1,6 @@
 """Evaluations made of a few numbers, for the tests of what is said about them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from xpsr_cli.evaluation.metric import Better, MetricFacts
@@ -34,12 +35,12 @@ def evaluation_of(scores: dict, *, metrics=(PSNR,), dataset="somewhere", picture
         if value is not None
     }
     pairs = tuple(Pair(name, None, None) for name in pictures)
-    return Evaluation(EvaluationSet(dataset, pairs, 4.0), methods, seeds, tuple(metrics), found, **more)
+    return Evaluation(EvaluationSet(dataset, pairs, 4.0, known=dataset), methods, seeds, tuple(metrics), found, **more)
 
 
 def with_files(evaluation: Evaluation, pairs, results: dict[tuple[str, int, str], Path]) -> Evaluation:
     """The same with files of pictures."""
-    chosen = EvaluationSet(evaluation.set.name, tuple(pairs), evaluation.set.scale, evaluation.set.about)
+    chosen = replace(evaluation.set, pairs=tuple(pairs))
     return Evaluation(
         chosen, evaluation.methods, evaluation.seeds, evaluation.metrics, evaluation.scores, results=results
     )

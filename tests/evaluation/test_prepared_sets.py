@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from evaluation_sets import save, scene, write_pairs
@@ -10,6 +12,7 @@ from PIL import Image
 from xpsr_cli.cli.eval_degrading import degrader
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.evaluation.datasets import Selection, SetFolders, find_pairs
+from xpsr_cli.evaluation.known_sets import KNOWN_SETS
 from xpsr_cli.evaluation.prepared_sets import Degradation, prepare_set
 
 
@@ -113,3 +116,15 @@ def test_an_unknown_degradation_lists_those_that_are_known():
     with pytest.raises(UsageError, match="no degradation 'worse'") as raised:
         degrader("worse", 4)
     assert "xpsr" in raised.value.hint
+
+
+def test_only_the_version_that_papers_use_is_a_known_set(tmp_path):
+    known = KNOWN_SETS["realsr"]
+    for name, size in (("papers", (512, 512)), ("full", (520, 516))):
+        for side, scale in (("HR", 1), ("LR", 4)):
+            save(np.full((size[1] // scale, size[0] // scale, 3), 90, np.uint8), tmp_path / name / side / "a.png")
+    roots = {name: tmp_path / name for name in ("papers", "full")}
+    named = {name: SetFolders("realsr", root / "LR", root / "HR", known) for name, root in roots.items()}
+    named["own"] = replace(named["papers"], known=None)  # a folder of anybody's that has the name
+    sets = {name: prepare_set(folders, find_pairs(folders), tmp_path / "out").set for name, folders in named.items()}
+    assert {name: found.known for name, found in sets.items()} == {"papers": "realsr", "full": None, "own": None}

@@ -70,6 +70,7 @@ class FoundPairs:
 
     ``pairs`` have sizes that fit. ``to_crop`` names those whose large photo is a few pixels larger than the small one
     times the scale, as in Set14 or BSD100. ``notes`` are sentences on counts and on files without a partner.
+    ``other_version`` says that they are not the pictures that papers mean by the name of the set.
     """
 
     pairs: tuple[Pair, ...]
@@ -78,6 +79,7 @@ class FoundPairs:
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
     selection: str = ""
+    other_version: bool = False
 
 
 def find_set(
@@ -139,7 +141,7 @@ def _told_version(found: FoundPairs, known: KnownSet) -> FoundPairs:
         f"{known.name} has large photos of {known.side_px} x {known.side_px} pixels, and {first} is"
         f" {size[0]} x {size[1]}: this is another version of it."
     )
-    return replace(found, notes=(*found.notes, note))
+    return replace(found, notes=(*found.notes, note), other_version=True)
 
 
 def _named_pairs(folders: SetFolders) -> tuple[list[Pair], list[str]]:

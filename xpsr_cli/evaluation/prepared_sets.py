@@ -95,7 +95,8 @@ def prepare_set(
     if degradation is not None:
         about |= {"degradation": degradation.name, "degradation seed": str(degradation.seed)}
     name = folders.name if degradation is None else f"{folders.name} ({degradation.name}, seed {degradation.seed})"
-    return PreparedSet(EvaluationSet(name, tuple(pairs), scale, about), tuple(rejected), tuple(notes))
+    known = folders.known.name if folders.known and degradation is None and not found.other_version else None
+    return PreparedSet(EvaluationSet(name, tuple(pairs), scale, about, known), tuple(rejected), tuple(notes))
 
 
 def _cropped(pair: Pair, made: MadePictures, scale: int) -> Pair:

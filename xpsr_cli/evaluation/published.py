@@ -179,9 +179,12 @@ _STABLESR_ROWS = (
 )
 
 
-def published_tables(dataset: str) -> list[PublishedTable]:
-    """What papers report for a set of pictures, a table per protocol; nothing for a set that none of them uses."""
-    tables = []
+def published_tables(dataset: str | None) -> list[PublishedTable]:
+    """What papers report for a set of pictures, a table per protocol; nothing for a set that none of them uses.
+
+    ``dataset`` is the name of a known set, ``None`` for pictures that are of none.
+    """
+    tables: list[PublishedTable] = []
     if dataset in _XPSR_TABLES:
         columns = {key: text.split() for key, text in _XPSR_TABLES[dataset].items()}
         rows = (
@@ -202,13 +205,10 @@ def published_tables(dataset: str) -> list[PublishedTable]:
 def as_table(published: PublishedTable) -> Table:
     """A published table as text, with where every row comes from. Nothing in it is marked as the best."""
     keys = [key for key in _HEADINGS if any(key in row.values for row in published.rows)]
-    rows = (
-        (row.method, *(str(row.values.get(key, NOTHING)) for key in keys), row.source, row.status)
-        for row in published.rows
-    )
+    rows = ((row.method, *(str(row.values.get(key, NOTHING)) for key in keys), row.source) for row in published.rows)
     return Table(
-        f"{published.dataset}, {published.protocol}",
-        ("Method", *(_HEADINGS[key] for key in keys), "Source", "Status"),
+        f"{published.dataset} as reported, {published.protocol}",
+        ("Method", *(_HEADINGS[key] for key in keys), "Source"),
         tuple(tuple(Cell(text) for text in row) for row in rows),
         (published.about,),
     )

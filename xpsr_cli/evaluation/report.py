@@ -94,7 +94,7 @@ def report_data(evaluation: Evaluation, found: Statistics) -> dict[str, Any]:
             {"method": method, "seed": seed, "picture": picture, "file": path.name, "sha256": _hash(path)}
             for method, seed, picture, path in _result_files(evaluation)
         ],
-        "as_reported": [asdict(table) for table in published_tables(evaluation.set.name)],
+        "as_reported": [asdict(table) for table in published_tables(evaluation.set.known)],
         "provenance": evaluation.provenance,
     }
     values: dict[str, Any] = _json_values(data)

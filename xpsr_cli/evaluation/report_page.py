@@ -159,14 +159,16 @@ def _not_computed(evaluation: Evaluation) -> str:
 
 
 def _published(evaluation: Evaluation) -> str:
-    tables = published_tables(evaluation.set.name)
+    tables = published_tables(evaluation.set.known)
     if not tables:
         return ""
     warning = (
         "These numbers were not computed here. They stand in papers, measured by other people under the protocol that "
         "is named. They cannot be ranked with one another across protocols, nor with the tables above."
     )
-    shown = "\n".join(table_html(as_table(table)) for table in tables)
+    if selection := evaluation.set.about.get("selection"):
+        warning += f" They are of the whole set, and the tables above of {selection}."
+    shown = "\n".join(table_html(as_table(table), words=["Source"]) for table in tables)
     return f'<p class="warning">{escape(warning)}</p>\n{shown}'
 
 

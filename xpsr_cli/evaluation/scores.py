@@ -27,6 +27,7 @@ class EvaluationSet:
     pairs: tuple[Pair, ...]
     scale: float | None  # None where there are no pairs to tell it from
     about: Mapping[str, str] = field(default_factory=dict)  # folders, counts, degradation and seed, SHA-256 of files
+    known: str | None = None  # the named set of the field that these are pictures of, in the version papers use
 
 
 @dataclass(frozen=True)
