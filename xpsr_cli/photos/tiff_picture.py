@@ -49,6 +49,11 @@ class TiffPicture:
         if self.header.depth is Depth.FLOAT:
             samples = samples.astype(np.float32, copy=False)
             if not ((samples >= 0) & (samples <= 1)).all():  # not a number is neither
+                if np.isnan(samples).any():
+                    raise PhotoError(
+                        f"{self._path} has pixels that are no numbers (NaN).",
+                        "Save it anew with numbers in their place.",
+                    )
                 raise PhotoError(
                     f"{self._path} has float samples outside of 0 to 1, as HDR pictures have.",
                     "Map its tones to the range from 0 to 1 first.",
