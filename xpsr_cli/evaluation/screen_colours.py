@@ -8,10 +8,10 @@ import imagecodecs
 import numpy as np
 
 from xpsr_cli.errors import PhotoError
+from xpsr_cli.photos.cmyk import working_profile
 from xpsr_cli.photos.photo import Depth, Floats, PhotoInfo, Pixels, Region, quantize, to_01
 from xpsr_cli.photos.png_colour import profile_of
 
-_REC2020_PRIMARIES, _SRGB_CURVE = 9, 13  # numbers of ITU-T H.273: what inks are read as, see photos/cmyk.py
 _BACKGROUND = np.float32(128 / 255)  # as assets/slider.js has it
 
 
@@ -46,7 +46,7 @@ def on_grey(pixels: Pixels) -> Pixels:
 
 def _profile(info: PhotoInfo) -> bytes | None:
     if info.cmyk:
-        return profile_of(((b"cICP", bytes([_REC2020_PRIMARIES, _SRGB_CURVE, 0, 1])),))
+        return working_profile()
     if info.metadata.icc is not None:
         return info.metadata.icc
     try:

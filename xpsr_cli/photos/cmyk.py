@@ -47,16 +47,17 @@ class CmykProfile:
 
     def to_rgb(self, inks: Floats) -> Floats:
         """(h, w, 4) float32 ink amounts, 0 none to 1 full, to (h, w, 3) red, green and blue in [0, 1]."""
-        return np.clip(_convert(inks * _FULL_INK, self._icc, "cmyk", _working_profile(), "rgb"), 0, 1)
+        return np.clip(_convert(inks * _FULL_INK, self._icc, "cmyk", working_profile(), "rgb"), 0, 1)
 
     def to_inks(self, rgb: Floats) -> Floats:
         """(h, w, 3) float32 red, green and blue in [0, 1], as :meth:`to_rgb` gives them, to (h, w, 4) ink amounts."""
-        inks = _convert(rgb, _working_profile(), "rgb", self._icc, "cmyk")
+        inks = _convert(rgb, working_profile(), "rgb", self._icc, "cmyk")
         return np.clip(inks / _FULL_INK, 0, 1)
 
 
 @cache
-def _working_profile() -> bytes:
+def working_profile() -> bytes:
+    """The profile of the red, green and blue that inks are read as."""
     profile = profile_of(((b"cICP", bytes([_REC2020_PRIMARIES, _SRGB_CURVE, 0, 1])),))
     assert profile is not None  # it is only for sRGB
     return profile
