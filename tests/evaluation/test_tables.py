@@ -34,6 +34,33 @@ def test_a_row_per_method_and_a_column_per_metric():
         ["new", "–", "0.3000 ± 0.1000", "101.26"],
     ]
     assert "new: 0 of 2 pictures have PSNR, dB ↑ (osediff)." in means.notes
+    assert means.title == "somewhere: 2 pictures, enlarged 4 times"
+    assert "osediff: luma (Y of BT.601 limited range, 16 to 235), border kept" in "\n".join(means.notes)
+
+
+def test_means_over_some_of_the_pictures_say_so_beside_the_number():
+    scores = {("half", PSNR): [30.0, 30.0, None, None], ("all", PSNR): [30.0, 30.0, 20.0, 20.0]}
+    scores |= {(method, LPIPS): values for (method, _), values in list(scores.items())}
+    means = summary_tables(evaluation_of(scores, metrics=(PSNR, LPIPS)))[0]
+    assert texts(means)[0] == ["half", "30.00 ± 0.00 (2 of 4)", "30.0000 ± 0.0000 (2 of 4)"]
+    assert "of 4" not in "".join(texts(means)[1])
+    (note,) = [note for note in means.notes if note.startswith("half:")]
+    assert note == "half: 2 of 4 pictures have PSNR, dB ↑ (osediff), LPIPS ↓; the means are over these alone."
+
+
+def test_a_metric_that_no_picture_has_is_no_column_of_dashes():
+    scores = {("m", PSNR): [20.0, 21.0], ("m", LPIPS): [None, None]}
+    means = summary_tables(evaluation_of(scores, metrics=(PSNR, LPIPS)))[0]
+    assert means.columns == ("Method", "PSNR, dB ↑ (osediff)")
+    assert "No picture of any method has LPIPS ↓." in means.notes
+
+
+@pytest.mark.parametrize(("count", "told"), [(5, True), (6, False)])
+def test_too_few_pictures_to_decide_are_told(count, told):
+    scores = {("old", PSNR): [20.0 + i for i in range(count)], ("new", PSNR): [21.0 + 1.1 * i for i in range(count)]}
+    against = summary_tables(evaluation_of(scores))[1]
+    assert any("With so few pictures no p is below 0.06" in note for note in against.notes) == told
+    assert texts(against)[0][-1] == ("not told apart" if told else "better")
 
 
 def test_many_metrics_stand_below_one_another():
@@ -66,7 +93,7 @@ def test_nothing_is_marked_where_it_could_be_chance():
 def test_the_comparison_has_gains_intervals_wins_and_p():
     scores = {("old", LPIPS): [0.5, 0.5, 0.5, None], ("new", LPIPS): [0.4, 0.5, 0.6, 0.1]}
     (row,) = texts(summary_tables(evaluation_of(scores, metrics=(LPIPS,)))[1])
-    assert row[:4] == ["new", "LPIPS ↓", "3 (1 left out)", "+0.0000"]
+    assert row[:4] == ["new", "LPIPS ↓", "3 of 4", "0.0000"]
     assert row[4].startswith("-0.")
     assert row[5:] == ["50%", "1.00", "not told apart"]
 
@@ -94,6 +121,9 @@ def test_pictures_that_equal_their_originals_are_told():
     assert [row[1].text for row in means.rows] == ["∞", "40.00"]
     assert any(note.startswith("same: 2 pictures equal their originals") for note in means.notes)
     assert any(note.startswith("near: 1 picture equals its original") for note in means.notes)
+    against = summary_tables(evaluation_of({("a", PSNR): [30.0, 30.0], ("b", PSNR): [math.inf, 40.0]}))[1]
+    assert texts(against)[0][3] == "+10.00"
+    assert any("its gain is left out of the mean" in note for note in against.notes)
 
 
 def test_the_spread_between_seeds_is_told():
@@ -112,5 +142,11 @@ def test_the_details_name_the_worst_pictures():
 def test_words_and_numbers():
     assert heading(PSNR) == "PSNR, dB ↑ (osediff)"
     assert [number(value, PSNR) for value in (None, math.inf, 3.14159)] == ["–", "∞", "3.14"]
-    assert number(0.5, PSNR, signed=True) == "+0.50"
+    assert [number(gain, PSNR, signed=True) for gain in (0.5, -0.5, 0.0, -0.0, -0.001)] == [
+        "+0.50",
+        "-0.50",
+        "0.00",
+        "0.00",
+        "0.00",
+    ]
     assert [p_value(p) for p in (0.00001, 0.0012345, 0.049, 1)] == ["< 0.0001", "0.0012", "0.05", "1.00"]

@@ -11,7 +11,7 @@ from xpsr_cli.evaluation.tables import BEST_MARK, Cell, Table
 
 def table_html(table: Table, *, kind: str = "", words: Sequence[str] = ()) -> str:
     """A table that scrolls on its own where the screen is narrow; the cells of columns named in ``words`` may wrap."""
-    left = [_is_text(table, column) for column in range(len(table.columns))]
+    left = [table.is_text(column) for column in range(len(table.columns))]
     head = "".join(
         f'<th scope="col"{"" if left[column] else _NUMBER}>{escape(_unbroken(name))}</th>'
         for column, name in enumerate(table.columns)
@@ -54,8 +54,3 @@ def _kinds(cell: Cell, *, is_text: bool, wraps: bool) -> list[tuple[str, bool]]:
 def _unbroken(heading: str) -> str:
     """The name of a column, whose arrow must not go to a line of its own."""
     return re.sub(r" (?=[↑↓→%]|1$|1 \()", "\u00a0", heading)
-
-
-def _is_text(table: Table, column: int) -> bool:
-    """Whether a column holds words, not numbers, which stand to the right."""
-    return not all(row[column].text[:1] in "+-–∞<.0123456789" for row in table.rows)

@@ -90,11 +90,10 @@ def make_learned(facts: MetricFacts, device: str = "auto", folder: Path | None =
     libraries = LIBRARIES[facts.name]
     installed = [library for library in libraries if find_spec(library.modules[0]) is not None]
     if not installed:
-        names = " and ".join(dict.fromkeys(library.distribution for library in libraries))
+        *others, last = dict.fromkeys(library.distribution for library in libraries)
         least = libraries[-1]
-        reason = (
-            f"{names} {'is' if len(libraries) == 1 else 'are'} not installed ({least.distribution}: {least.licence})."
-        )
+        absent = f"neither {', '.join(others)} nor {last} is installed" if others else f"{last} is not installed"
+        reason = f"{absent} ({least.distribution}: {least.licence})."
         return Missing(facts.name, reason, f"pip install {least.distribution}")
     unusable = []
     for library in installed:
