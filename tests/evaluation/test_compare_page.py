@@ -149,8 +149,8 @@ def test_files_are_one_subject_with_names_that_differ(a, b, tmp_path):
     (only,), alone = find_subjects([a, b])
     assert (only.title, only.pictures, alone) == ("a.png / b.png", (("a.png", a), ("b.png", b)), [])
     other = picture(tmp_path / "other" / "a.png")
-    assert [name for name, _ in find_subjects([a, other])[0][0].pictures] == [str(a), str(other)]
-    assert [name for name, _ in find_subjects([a, a])[0][0].pictures] == [str(a), f"{a} (2)"]
+    assert [name for name, _ in find_subjects([a, other])[0][0].pictures] == [f"{tmp_path.name}/a.png", "other/a.png"]
+    assert [name for name, _ in find_subjects([a, a])[0][0].pictures] == [a.name, f"{a.name} (2)"]
 
 
 def test_folders_are_paired_by_the_names_of_their_files(tmp_path):

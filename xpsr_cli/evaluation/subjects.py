@@ -22,7 +22,7 @@ def find_subjects(inputs: Sequence[Path]) -> tuple[list[Subject], list[Path]]:
         raise UsageError(f"{named} there to be compared.", "Name two or more pictures, or two or more folders.")
     folders = [path for path in inputs if path.is_dir()]
     if not folders:
-        names = _distinct([path.name for path in inputs], inputs)
+        names = _distinct(inputs)
         return [Subject(" / ".join(names), tuple(zip(names, inputs, strict=True)))], []
     if len(folders) < len(inputs):
         file = next(path for path in inputs if path not in folders)
@@ -40,7 +40,7 @@ def _of_folders(folders: Sequence[Path]) -> tuple[list[Subject], list[Path]]:
         raise UsageError(f"{folders[0]} has several pictures called {twice}.", "Keep one of them.")
     first = {photo.stem: photo for photo in found[0]}
     partners = [fitting({stem: [stem] for stem in first}, photos) for photos in found[1:]]
-    names = _distinct([folder.resolve().name for folder in folders], folders)
+    names = _distinct([folder.resolve() for folder in folders])
     subjects = [
         Subject(stem, tuple(zip(names, [photo, *(others[stem] for others in partners)], strict=True)))
         for stem, photo in first.items()
@@ -56,13 +56,15 @@ def _of_folders(folders: Sequence[Path]) -> tuple[list[Subject], list[Path]]:
     return subjects, [photo for photos in found for photo in photos if photo not in shown]
 
 
-def _distinct(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """The names, or the paths where two have one name, with a number where even those are the same."""
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
+def _distinct(paths: Sequence[Path]) -> list[str]:
+    """The ends of the paths that tell them apart, as short as they can be; numbered where the files are the same."""
+    parts = [path.absolute().parts for path in paths]
+    most = max(map(len, parts))
+    ends = [["/".join(names[-count:]) for names in parts] for count in range(1, most + 1)]
+    chosen = next((names for names in ends if len(set(names)) == len(names)), [path.name for path in paths])
     seen: Counter[str] = Counter()
     result = []
-    for name in names:
+    for name in chosen:
         seen[name] += 1
         result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return result
