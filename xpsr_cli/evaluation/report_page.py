@@ -111,7 +111,7 @@ def _facts(evaluation: Evaluation, statistics: Statistics) -> str:
     scale = evaluation.set.scale
     protocols = dict.fromkeys(facts.protocol for facts in evaluation.metrics if facts.protocol is not None)
     facts = {
-        "Pictures": f"{len(evaluation.set.pairs):,}",
+        "Pictures": evaluation.set.about.get("selection") or f"{len(evaluation.set.pairs):,}",
         "Scale": f"{scale:g}" if scale is not None else "",
         "Methods": ", ".join(_with_seeds(evaluation, method) for method in evaluation.methods),
         "Compared with": statistics.reference if len(evaluation.methods) > 1 else "",

@@ -172,7 +172,7 @@ def _has_any(statistics: Statistics, facts: MetricFacts) -> bool:
 
 def _protocols(metrics: Sequence[MetricFacts]) -> list[str]:
     """What the protocols in the headings stand for."""
-    names = dict.fromkeys(facts.protocol for facts in metrics)
+    names = dict.fromkeys(facts.protocol for facts in metrics if facts.protocol is not None)
     return [f"{name}: {PROTOCOLS[name].words}." for name in names if name in PROTOCOLS]
 
 
