@@ -18,7 +18,9 @@ from PIL import Image
 from xpsr_cli.cli import app as app_module
 from xpsr_cli.cli import eval as command
 from xpsr_cli.cli import eval_models, upscale
+from xpsr_cli.cli.eval_results import drawn_table
 from xpsr_cli.errors import ExitCode
+from xpsr_cli.evaluation.tables import Cell, Table
 
 PIXELS = ("--metrics", "psnr,ssim", "--protocol", "rgb")
 FAST = ("--steps", 1)
@@ -351,3 +353,31 @@ def test_killed_runs_go_on_to_the_numbers_of_an_undisturbed_one(start, tiny_mode
     assert scores.read_bytes().startswith(kept)  # nothing is computed or written again
     keys = [json.loads(line)["key"] for line in scores.read_bytes().splitlines() if line.endswith(b"}")]
     assert len(set(keys)) == len(keys) == 24
+
+
+def test_metrics_that_are_all_missing_are_refused_before_anything_is_made(xpsr, small_set, tmp_path):
+    arguments = ("eval", "--lr", small_set / "LR", "--baseline", "bicubic", "-o", tmp_path / "out")
+    outcome = xpsr(*arguments, "--metrics", "psnr")
+    assert outcome.code == 2
+    assert "No metric is left to compute: psnr@osediff, it compares with large originals" in outcome.err
+    assert "xpsr eval --hr FOLDER" in outcome.err
+    assert not (tmp_path / "out" / "predictions").exists()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_tables_are_no_wider_than_the_terminal_and_keep_numbers_whole(width):
+    rows = [("bicubic", "PSNR, dB ↑ (osediff)", "95 of 100", "-51.56", "-55.05 to -48.58", "0%", "0.19")] * 2
+    columns = ("Method", "Metric", "Pictures", "Gain", "95 % interval", "Wins", "p (Holm)")
+    table = Table("Against [best]", columns, tuple(tuple(map(Cell, row)) for row in rows))
+    text = drawn_table(table, width)
+    assert text.startswith("Against [best]\n")
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("-55.05 to -48.58") == text.count("95 of 100") == 2
+
+
+def test_a_table_that_cannot_fit_loses_no_digit():
+    row = ("method", *["0.1234 ± 0.5678"] * 9)
+    text = drawn_table(Table("t", ("Method", *"abcdefghi"), (tuple(map(Cell, row)),)), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert text.count("0.1234") == text.count("0.5678") == 9

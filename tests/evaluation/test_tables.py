@@ -35,6 +35,7 @@ def test_a_row_per_method_and_a_column_per_metric():
     ]
     assert "new: 0 of 2 pictures have PSNR, dB ↑ (osediff)." in means.notes
     assert means.title == "somewhere: 2 pictures, enlarged 4 times"
+    assert any(note.startswith("FID ↓: one value of all pictures") for note in means.notes)
     assert "osediff: luma (Y of BT.601 limited range, 16 to 235), border kept" in "\n".join(means.notes)
 
 

@@ -94,7 +94,8 @@ def upscaled(
     failures: list[Failure] = []
     for seed in range(seeds):
         folder, told = pictures_folder(output, model.name, seed), _Told(quiet=console.quiet)
-        console.note(f"{model.name}, seed {seed}: {len(photos)} photos go to {folder}")
+        count = f"{len(photos)} photo{'s' if len(photos) > 1 else ''}"
+        console.note(f"{model.name}, seed {seed}: {count} to enlarge into {folder}")
         settings = replace(model.settings, seed=seed)
         batch = Batch(
             settings, FileOptions(overwrite=overwrite), told, model.facts, model.prompts, stop_at_errors=debug

@@ -33,7 +33,7 @@ def show(evaluation: Evaluation, output: Path, reference: str | None, console: C
     report = next(path for path in paths if path.suffix == ".json")
     width = get_terminal_size().columns if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
     tables = summary_tables(evaluation, reference, *([_COLUMNS_IF_NARROW] if width < _NARROW else []))
-    drawn = "\n\n".join(_drawn(table, width) for table in tables)
+    drawn = "\n\n".join(drawn_table(table, width) for table in tables)
     console.result(json.loads(report.read_text(encoding="utf-8")), drawn)
     causes: dict[tuple[str, str], list[str]] = {}
     for missing in evaluation.missing:
@@ -75,15 +75,14 @@ def _words(failure: Failure) -> str:
     return f"{failure.method}{seed}, {failure.picture}: {failure.reason}"
 
 
-def _drawn(table: Table, width: int) -> str:
+def drawn_table(table: Table, width: int) -> str:
     """A table as text of at most ``width`` characters; its colours only where there is a terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console as RichConsole
     from rich.table import Table as RichTable
 
     gap = 0 if width < _NARROW else 1
-    drawing = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap), title_justify="left", title_style="bold")
-    drawing.title = _plain(table.title)
+    drawing = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap))
     for number, column in enumerate(table.columns):
         is_text = table.is_text(number)
         drawing.add_column(_plain(column), justify="left" if is_text else "right", overflow="fold")
@@ -92,6 +91,7 @@ def _drawn(table: Table, width: int) -> str:
     _keep_numbers_whole(drawing, table, width)
     text = io.StringIO()
     rich = RichConsole(file=text, force_terminal=sys.stdout.isatty(), width=width)
+    rich.print(table.title, style="bold", markup=False, highlight=False)
     rich.print(drawing)
     for note in table.notes:
         rich.print(note, markup=False, style="dim", highlight=False)

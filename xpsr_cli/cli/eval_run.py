@@ -14,7 +14,7 @@ from xpsr_cli.cli.eval_results import raise_for_gaps, show, tell_gaps
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.evaluation.baseline import Baseline
 from xpsr_cli.evaluation.datasets import FoundPairs, Selection, SetFolders, find_pairs, find_set
-from xpsr_cli.evaluation.evaluate import evaluate
+from xpsr_cli.evaluation.evaluate import evaluate, usable_metrics
 from xpsr_cli.evaluation.methods import Method, check_names, named_path, predicted, resampled
 from xpsr_cli.evaluation.metrics import DEFAULT_PROTOCOL, make_metrics
 from xpsr_cli.evaluation.prepared_sets import Degradation, PreparedSet, prepare_set
@@ -150,6 +150,7 @@ def run(
             prepared = prepare_set(folders, found, output, degradation, overwrite=overwrite, progress=progress)
         for note in (*([found.selection] if found.selection else []), *prepared.notes):
             console.note(note)
+        metrics, missing = usable_metrics(prepared.set, metrics, missing)
         methods = list(_methods(contest, models, prepared, scale, output, console, overwrite=overwrite, debug=debug))
         provenance = {
             "command": ["xpsr", *sys.argv[1:]],

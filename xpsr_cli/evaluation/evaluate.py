@@ -54,7 +54,7 @@ def evaluate(
         UsageError: no metric is left.
         PhotoError: not one picture could be scored.
     """
-    metrics, unfit = _usable(pictures, metrics)
+    metrics, missing = usable_metrics(pictures, metrics, missing)
     store = ScoreStore(output)
     judge = Judge([metric for metric in metrics if not metric.facts.whole_set], store)
     tasks = [
@@ -89,7 +89,7 @@ def evaluate(
         scores=scores,
         whole=_whole_sets([metric for metric in metrics if metric.facts.whole_set], methods, fit, store, told),
         results={(method.name, *place): path for method in methods for place, path in method.results.items()},
-        missing=(*missing, *unfit),
+        missing=tuple(missing),
         failures=tuple(failures),
         provenance={
             **_versions(),
@@ -101,25 +101,32 @@ def evaluate(
     )
 
 
-def _usable(pictures: EvaluationSet, metrics: Sequence[Metric]) -> tuple[list[Metric], list[Missing]]:
-    """The metrics that have all they compare with, and the others."""
+def usable_metrics(
+    pictures: EvaluationSet, metrics: Sequence[Metric], missing: Sequence[Missing]
+) -> tuple[list[Metric], list[Missing]]:
+    """The metrics that have all they compare with; the others join those that are missing.
+
+    :class:`UsageError` if none is left.
+    """
     there = {
         "hr": all(pair.hr is not None for pair in pictures.pairs),
         "lr": all(pair.lr is not None for pair in pictures.pairs),
     }
     words = {"hr": ("large originals", "xpsr eval --hr FOLDER"), "lr": ("small photos", "xpsr eval --lr FOLDER")}
-    usable, unfit = [], []
+    usable, lacking = [], list(missing)
     for metric in metrics:
-        lacking = sorted(side for side in metric.facts.needs if not there[side])
-        if lacking:
-            what, command = words[lacking[0]]
-            unfit.append(Missing(metric.facts.key, f"it compares with {what}, and there are none", command))
+        absent = sorted(side for side in metric.facts.needs if not there[side])
+        if absent:
+            what, command = words[absent[0]]
+            lacking.append(Missing(metric.facts.key, f"it compares with {what}, and there are none", command))
         else:
             usable.append(metric)
     if not usable:
-        reason = f": {unfit[0].name}, {unfit[0].reason}" if unfit else ""
-        raise UsageError(f"No metric is left to compute{reason}.", "Name others with --metrics.")
-    return usable, unfit
+        first = lacking[0] if lacking else None
+        reason = f": {first.name}, {first.reason.rstrip('.')}" if first else ""
+        remedy = f"To get it: {first.command}. Or name" if first else "Name"
+        raise UsageError(f"No metric is left to compute{reason}.", f"{remedy} others with --metrics.")
+    return usable, lacking
 
 
 def _judged(judge: Judge, tasks: Sequence[Task], progress: Progress) -> Iterator[Judged]:

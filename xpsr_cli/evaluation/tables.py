@@ -76,6 +76,8 @@ def means_table(evaluation: Evaluation, statistics: Statistics, most_columns: in
             "signed-rank test, after Holm's correction for all pairs and metrics."
         )
     notes += _protocols(metrics)
+    if whole := [heading(facts) for facts in metrics if facts.whole_set]:
+        notes.append(f"{', '.join(whole)}: one value of all pictures, and the fewer they are, the larger it is.")
     if undefined:
         notes.append(f"No picture of any method has {', '.join(heading(facts) for facts in undefined)}.")
     notes += [*_seeds(evaluation, statistics), *_gaps(evaluation, statistics, metrics)]
