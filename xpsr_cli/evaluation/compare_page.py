@@ -37,8 +37,9 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 footer, summary { color: color-mix(in srgb, CanvasText 65%, Canvas); }
 """
 _MEASURES = (
-    "PSNR and SSIM are of luma, without a border left out (protocol osediff of xpsr eval), between the pictures as "
-    "8-bit sRGB. Pictures of different sizes are not measured; they are laid over each other at one extent."
+    "PSNR and SSIM are of luma, without a border left out, between the pictures as 8-bit sRGB (protocol osediff of "
+    "xpsr eval, which ends at 80 dB; here pictures that are the same have an infinite PSNR). Pictures of different "
+    "sizes are not measured; they are laid over each other at one extent."
 )
 
 

@@ -33,7 +33,7 @@ _NUMBER = ' class="number"'
 def _cells(row: Sequence[Cell], left: Sequence[bool], wraps: Sequence[bool]) -> Iterator[str]:
     for index, cell in enumerate(row):
         if index == 0:
-            yield f'<th scope="row">{escape(cell.text)}</th>'
+            yield f'<th scope="row">{escape(_unbroken(cell.text))}</th>'
             continue
         names = [name for name, is_so in _kinds(cell, is_text=left[index], wraps=wraps[index]) if is_so]
         mark = f' class="{" ".join(names)}"' if names else ""
@@ -52,5 +52,5 @@ def _kinds(cell: Cell, *, is_text: bool, wraps: bool) -> list[tuple[str, bool]]:
 
 
 def _unbroken(heading: str) -> str:
-    """The name of a column, whose arrow must not go to a line of its own."""
+    """The name of a metric, whose arrow must not go to a line of its own."""
     return re.sub(r" (?=[↑↓→%]|1$|1 \()", "\u00a0", heading)
