@@ -13,7 +13,7 @@ from xpsr_cli.cli.eval_models import Model, Placing, prepare_model, upscaled
 from xpsr_cli.cli.eval_results import raise_for_gaps, show, tell_gaps
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.evaluation.baseline import Baseline
-from xpsr_cli.evaluation.datasets import FoundPairs, Selection, SetFolders, find_pairs, find_set
+from xpsr_cli.evaluation.datasets import USUAL_SCALE, FoundPairs, Selection, SetFolders, find_pairs, find_set
 from xpsr_cli.evaluation.evaluate import evaluate, usable_metrics
 from xpsr_cli.evaluation.methods import Method, check_names, named_path, predicted, resampled
 from xpsr_cli.evaluation.metrics import DEFAULT_PROTOCOL, make_metrics
@@ -25,7 +25,6 @@ from xpsr_cli.settings import UpscaleSettings
 from xpsr_cli.upscaling.locks import lock_file
 
 USUAL_FOLDER = Path("xpsr-eval")
-USUAL_SCALE = 4.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Subject:
 
     @property
     def _scale(self) -> float:
-        return USUAL_SCALE if self.scale is None else self.scale
+        return float(USUAL_SCALE) if self.scale is None else self.scale
 
     def folders(self) -> SetFolders:
         """Where its pictures lie."""

@@ -15,6 +15,7 @@ from PIL import Image
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.evaluation.metric import MetricFacts
+from xpsr_cli.evaluation.page_pictures import encode_png
 from xpsr_cli.evaluation.plots import first_perceptual
 from xpsr_cli.evaluation.scored_pictures import read_picture
 from xpsr_cli.evaluation.scores import Evaluation, Pair
@@ -134,9 +135,8 @@ def _middle(pixels: Pixels, shares: tuple[float, float]) -> Pixels:
 
 def _encoded(pixels: Pixels, *, lossless: bool) -> bytes:
     """A file for the page; without loss for the input, whose few pixels are seen enlarged."""
-    stream = io.BytesIO()
     if lossless:
-        Image.fromarray(pixels).save(stream, "PNG", optimize=True)
-    else:
-        Image.fromarray(pixels).save(stream, "WEBP", quality=_QUALITY, method=4)
+        return encode_png(pixels)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "WEBP", quality=_QUALITY, method=4)
     return stream.getvalue()
