@@ -81,7 +81,12 @@ def evaluate(
         ),
     ] = None,
     baseline: Annotated[
-        list[Baseline] | None, typer.Option(help="Plain resampling; may be repeated.", show_default=False)
+        list[Baseline] | None,
+        typer.Option(
+            metavar="|".join(baseline.value for baseline in Baseline),
+            help="Plain resampling; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -106,6 +111,7 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="NAME",
             help=f"How PSNR and SSIM are taken: {', '.join(PROTOCOLS)}; may be repeated.",
             show_default="what suits the set",
             autocompletion=complete_protocol,
