@@ -119,12 +119,18 @@ def test_an_unknown_degradation_lists_those_that_are_known():
 
 
 def test_only_the_version_that_papers_use_is_a_known_set(tmp_path):
-    known = KNOWN_SETS["realsr"]
+    known = replace(KNOWN_SETS["realsr"], reported=1)
     for name, size in (("papers", (512, 512)), ("full", (520, 516))):
         for side, scale in (("HR", 1), ("LR", 4)):
             save(np.full((size[1] // scale, size[0] // scale, 3), 90, np.uint8), tmp_path / name / side / "a.png")
     roots = {name: tmp_path / name for name in ("papers", "full")}
     named = {name: SetFolders("realsr", root / "LR", root / "HR", known) for name, root in roots.items()}
+    named["some"] = replace(named["papers"], known=KNOWN_SETS["realsr"])  # which has 100 pictures
     named["own"] = replace(named["papers"], known=None)  # a folder of anybody's that has the name
     sets = {name: prepare_set(folders, find_pairs(folders), tmp_path / "out").set for name, folders in named.items()}
-    assert {name: found.known for name, found in sets.items()} == {"papers": "realsr", "full": None, "own": None}
+    assert {name: found.known for name, found in sets.items()} == {
+        "papers": "realsr",
+        "full": None,
+        "some": None,
+        "own": None,
+    }

@@ -127,9 +127,10 @@ def find_pairs(folders: SetFolders, selection: Selection | None = None) -> Found
     if chosen and not found.pairs:
         more = f" (and {len(found.rejected) - 1} more)" if len(found.rejected) > 1 else ""
         raise PhotoError(f"No picture can be used: {found.rejected[0].reason}{more}", "Check the two folders.")
-    if known is not None and known.side_px is not None:
-        return _told_version(found, known)
-    return found
+    if known is None:
+        return found
+    found = replace(found, other_version=known.reported not in (None, len(pairs)))
+    return found if known.side_px is None else _told_version(found, known)
 
 
 def _told_version(found: FoundPairs, known: KnownSet) -> FoundPairs:

@@ -44,7 +44,8 @@ class KnownSet:
     """A named set: what people call its folder, how many pictures it has, and who has it on which terms.
 
     ``counts`` are those of the versions in use; ``side_px`` is that of large photos which are all of one size.
-    ``protocol`` is the one that tables on the set usually follow.
+    ``protocol`` is the one that tables on the set usually follow; ``reported`` is how many pictures the version has
+    that published tables are of.
     """
 
     name: str
@@ -55,6 +56,7 @@ class KnownSet:
     terms: str
     protocol: str
     side_px: int | None = None
+    reported: int | None = None
 
     @property
     def how_to_get(self) -> str:
@@ -77,6 +79,7 @@ KNOWN_SETS = {
             "the photos are those of RealSR, for research",
             "osediff",
             side_px=512,
+            reported=100,
         ),
         KnownSet(
             "drealsr",
@@ -87,6 +90,7 @@ KNOWN_SETS = {
             "the photos are those of DRealSR, for research",
             "osediff",
             side_px=512,
+            reported=93,
         ),
         KnownSet(
             "div2k-val",
@@ -96,6 +100,7 @@ KNOWN_SETS = {
             "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
             "for academic research only",
             "osediff",
+            reported=3000,
         ),
         KnownSet("set5", "Set5 (Bevilacqua 2012)", ("set5",), (5,), _CLASSIC, _RESEARCH, "classic"),
         KnownSet("set14", "Set14 (Zeyde 2010)", ("set14",), (14,), _CLASSIC, _RESEARCH, "classic"),
