@@ -1,5 +1,7 @@
 """Where a run starts is written down, so that a run that goes on needs to be told nothing."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from xpsr_cli.training.build import MINI_PRESET
 from xpsr_cli.training.dataset import read_photos
 from xpsr_cli.training.recipe import load_recipe
 from xpsr_cli.training.starts import Start, check_output, origin, preset_of, remember, remembered, starting_model
+from xpsr_cli.weights import MODEL_CARD
 
 FINETUNE = load_recipe("finetune")
 
@@ -38,18 +41,26 @@ def test_a_name_of_the_registry_is_no_folder(
     assert remembered(tmp_path / "run", Start()) == Start("xpsr-mini")
 
 
-def test_a_small_model_that_starts_from_another_keeps_its_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_small_model_that_starts_from_another_keeps_its_tokenizer_and_its_preset(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model_folder = Path(shutil.copytree(tiny_model, tmp_path / "tiny"))
+    card = json.loads((model_folder / MODEL_CARD).read_text(encoding="utf-8"))
+    card["preset"]["guidance_scale"] = 1.7
+    (model_folder / MODEL_CARD).write_text(json.dumps(card), encoding="utf-8")
     sizes = ["[16, 16, 16]", "1", "2", "4", "16", "1", "[4, 4, 8]", "8", "1"]
     keys = [change.partition("=")[0] for change in TINY_MINI if change.startswith("model.")]
     changes = [f"{key}={size}" for key, size in zip(keys, sizes, strict=True)]
     recipe = load_recipe("xpsr-mini", [*TINY_MINI, *changes])
     photos = read_photos(save_photos(tmp_path / "photos"))
-    start, output = Start(str(tiny_model)), tmp_path / "run"
+    start, output = Start(str(model_folder)), tmp_path / "run"
     model = starting_model(recipe, photos, output, start, resume=False)
     remember(output, recipe, start, model)
     again = starting_model(recipe, photos, output, start, resume=True)
     assert again.tokenizer.get_vocab() == load_components(tiny_model).tokenizer.get_vocab()
     assert (model.name, again.name) == ("xpsr-mini", "xpsr-mini")
+    assert model.preset == again.preset == preset_of(recipe, start)
+    assert again.preset.guidance_scale == 1.7
 
 
 @pytest.mark.parametrize("name", ["model", "validation", "metrics.jsonl", "losses.png"])

@@ -43,9 +43,12 @@ class Start:
 
 
 def preset_of(recipe: Recipe, start: Start) -> SamplingPreset:
-    """How the model will be used, known before it is loaded."""
+    """How the model will be used, known before it is loaded: as the one it starts from, if there is one."""
+    named = start.init_from
     if isinstance(recipe.model, ExistingModelRecipe):
-        return read_preset(find_model(start.init_from or recipe.model.init_from))
+        named = named or recipe.model.init_from
+    if named is not None:
+        return read_preset(find_model(named))
     return MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
 
 
@@ -110,7 +113,7 @@ def starting_model(
     A new small model gets its vocabulary from the texts of ``photos``.
     """
     if isinstance(recipe.model, MiniModelRecipe):
-        return _starting_mini(recipe, recipe.model, photos, output, start.init_from, resume=resume)
+        return _starting_mini(recipe, recipe.model, photos, output, start, resume=resume)
     if isinstance(recipe.model, StableDiffusionRecipe):
         base = start.base or recipe.model.stable_diffusion
         if start.init_from is None:
@@ -131,16 +134,19 @@ def _starting_mini(
     sizes: MiniModelRecipe,
     photos: Sequence[TrainingPhoto],
     output: Path,
-    init_from: str | None,
+    start: Start,
     *,
     resume: bool,
 ) -> Components:
     """A small model of its own keeps its tokenizer in the output folder."""
     tokenizer = output / "tokenizer"
-    if init_from is None or (resume and tokenizer.is_dir()):
-        return build_mini(sizes, run_tokenizer(tokenizer, photos, recipe.data.captions), recipe.name, recipe.seed)
-    model = from_xpsr(init_from, None)
-    check_sizes(model, sizes, init_from)
+    if start.init_from is None or (resume and tokenizer.is_dir()):
+        words = run_tokenizer(tokenizer, photos, recipe.data.captions)
+        model = build_mini(sizes, words, recipe.name, recipe.seed)
+        model.preset = preset_of(recipe, start)
+        return model
+    model = from_xpsr(start.init_from, None)
+    check_sizes(model, sizes, start.init_from)
     model.name = recipe.name
     return model
 
