@@ -86,7 +86,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     for protocol in (
         Protocol(
             "osediff",
-            "the tables of OSEDiff, TSD-SR, SeeSR and most since, on the 128 to 512 test sets of StableSR; as pyiqa",
+            "the tables of OSEDiff, TSD-SR, SeeSR and most since, on StableSR's test sets, as pyiqa computes them",
             mse_floor=1e-8,
             ssim_rounded=True,
             ssim_clamped=True,
