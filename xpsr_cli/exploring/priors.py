@@ -1,7 +1,7 @@
 """What exploration needs of an image model: stages, each of which predicts the noise of a picture of its size.
 
-A cascade has several stages in pixels, each of which sees what the one before made (Imagen's form: DeepFloyd IF, unCLIP
-and the prior that ships); a latent model has one, and an autoencoder around it.
+A cascade has several stages in pixels, each of which sees what the one before made (Imagen's form: DeepFloyd IF,
+unCLIP and the prior that ships); a latent model has one, and an autoencoder around it.
 """
 
 # shapes: H W pixels of a stage's picture, c h w its canvas (3 H W in pixels), L text tokens, D text width
