@@ -197,3 +197,19 @@ def test_doctor_reports_and_fails_when_something_is_to_fix(xpsr, monkeypatch):
     outcome = xpsr("doctor")
     assert outcome.code == ExitCode.UNEXPECTED
     assert "Fix me." in outcome.out
+
+
+@pytest.mark.parametrize("command", [[], ["upscale"], ["eval"], ["weights"]])
+def test_nothing_asked_shows_the_help(xpsr, command):
+    outcome = xpsr(*command)
+    assert outcome.code == ExitCode.USAGE
+    assert outcome.err.startswith(f"Usage: {' '.join(['xpsr', *command])} ")
+    assert "error" not in outcome.err
+
+
+def test_a_value_that_is_not_allowed_is_said_once(xpsr):
+    outcome = xpsr("upscale", "a.png", "-o", "b.png", "--color-fix", "sepia")
+    assert outcome.code == ExitCode.USAGE
+    assert outcome.err.count("sepia") == 1
+    assert "adain" in outcome.err
+    assert "Value error" not in outcome.err

@@ -107,13 +107,15 @@ def _terminated_like_interrupted() -> Iterator[list[int]]:
 
 def _usage_failure(error: typer.TyperException, arguments: list[str]) -> int:
     """A command line that typer did not take: its sentence, with the value that was given."""
-    message = error.format_message().rstrip(".")
-    if message:  # empty when the help was shown because nothing was asked
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    if message.startswith("Usage: "):  # nothing was asked: the whole help
+        sys.stderr.write(f"{error.format_message()}\n")
+    elif message:
         param = getattr(error, "param", None)
         value = _value_of(getattr(param, "opts", []), arguments)
         context = getattr(error, "ctx", None)
         print_error(
-            f"{message} (it is {value!r})." if value is not None else f"{message}.",
+            f"{message}." if value is None or repr(value) in message else f"{message} (it is {value!r}).",
             f"See: {context.command_path} --help" if context else "",
         )
     return error.exit_code
