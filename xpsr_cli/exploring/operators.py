@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 
 import numpy as np
@@ -18,21 +17,12 @@ import torch
 from torch import Tensor
 
 from xpsr_cli.errors import UsageError
+from xpsr_cli.exploring.options import ROUNDS, ResizeFilter
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
-ROUNDS = 20
 ENOUGH_DB = 60.0  # an 8-bit file differs from what was rounded by 58.9 dB
-
-
-class ResizeFilter(str, Enum):
-    """How small pictures are made of large ones, in Pillow's words but for ``area`` (its BOX)."""
-
-    BICUBIC = "bicubic"
-    AREA = "area"
-    BILINEAR = "bilinear"
-    LANCZOS = "lanczos"
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
@@ -111,8 +101,22 @@ class Operator:
         """
         if gamma == 0:
             return x.float()
+        return self.pull(x, y, self.squares / (self.squares + 1 / gamma))
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """Squares of the singular values of A, (h, w) float64, in the order of the directions of :meth:`pull`."""
+        return self._rows.values[:, None] * self._columns.values[None]
+
+    def pull(self, x: Tensor, y: Tensor, shares: Tensor) -> Tensor:
+        """``x`` moved a share of the way towards agreeing with ``y`` along each singular direction of A, float32.
+
+        ``shares`` (h, w): 1 agrees, 0 stays. What A does not see never changes.
+        """
         rows, columns = self._matrices(x)
-        weights, left, right = self._inverse(gamma, x.device)
+        weights, left, right = (
+            part.float().to(x.device) for part in (shares / self.squares, self._rows.vectors, self._columns.vectors)
+        )
         residual = left.T @ (y.float() - rows @ x.float() @ columns.T) @ right
         return x.float() + rows.T @ (left @ (residual * weights) @ right.T) @ columns
 
@@ -120,15 +124,15 @@ class Operator:
         """``A^+ y``: the smallest large picture (..., H, W) that is reduced to ``y``."""
         return self.correct(torch.zeros(*y.shape[:-2], *self.large, device=y.device), y)
 
-    def finish(self, x_01: Tensor, y_01: Tensor) -> Tensor:
+    def finish(self, x_01: Tensor, y_01: Tensor, rounds: int = ROUNDS) -> Tensor:
         """``x_01`` as an 8-bit picture (..., H, W) uint8 whose reduction is as near to ``y_01`` as 8 bits allow.
 
         What projection pushes out of [0, 1] is clipped, which breaks consistency again; so both alternate until the
-        rounded picture agrees with ``y_01`` by 60 dB, no longer comes nearer, or 20 rounds have passed.
+        rounded picture agrees with ``y_01`` by 60 dB, no longer comes nearer, or ``rounds`` have passed.
         """
         best, reached = _to_u8(x_01.float()), -math.inf
         x = x_01.float()
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             x = self.correct(x, y_01).clamp(0, 1)
             rounded = _to_u8(x)
             agreement = self.agreement(rounded, y_01)
@@ -141,7 +145,11 @@ class Operator:
 
     def agreement(self, x_u8: Tensor, y_01: Tensor) -> float:
         """PSNR in dB between the reduction of an 8-bit picture and the small one in [0, 1]; peak 1, not rounded."""
-        error = float(((self(x_u8.float() / 255) - y_01.float()) ** 2).mean(dtype=torch.float64))
+        return self.agreement_01(x_u8.float() / 255, y_01)
+
+    def agreement_01(self, x_01: Tensor, y_01: Tensor) -> float:
+        """The same of a picture in [0, 1] that is not rounded."""
+        error = float(((self(x_01) - y_01.float()) ** 2).mean(dtype=torch.float64))
         return math.inf if error == 0 else -10 * math.log10(error)
 
     def _matrices(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,11 +159,6 @@ class Operator:
     @cached_property
     def _float_matrices(self) -> tuple[Tensor, Tensor]:
         return self._rows.matrix.float(), self._columns.matrix.float()
-
-    def _inverse(self, gamma: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """(h, w) weights in the basis of the eigenvectors of both axes, and these."""
-        weights = 1 / (self._rows.values[:, None] * self._columns.values[None] + 1 / gamma)
-        return tuple(part.float().to(device) for part in (weights, self._rows.vectors, self._columns.vectors))  # type: ignore[return-value]
 
 
 def _to_u8(x_01: Tensor) -> Tensor:

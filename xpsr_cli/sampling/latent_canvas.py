@@ -66,11 +66,21 @@ class LatentCanvas:
 
         :class:`PhotoError` if that is no longer in the folder.
         """
-        return self._load(self._history_name(place, self.step - 1)) if self.step else None
+        name = self._history_name(place, self.step - 1)
+        if self.folder is None:
+            return self._histories.get(name)
+        return self._load(name) if self.step else None
 
     def remember(self, place: Window, history: History) -> None:
         """What the scheduler remembers of a part of the canvas after the step being made."""
         self._save(self._history_name(place, self.step), history)
+
+    def begin(self, latents: Tensor, step: int = 0) -> None:
+        """Take ``latents`` (1, c, H, W) for what ``step`` steps made; what a scheduler remembers begins anew."""
+        self.step, self.band, self.unfinished = step - 1, 0, None
+        self._histories.clear()
+        self.write(Window(0, 0, *self.shape[1:]), latents)
+        self.turn()
 
     def keep(self, band: Band) -> None:
         """``band`` is written; after an interruption the work goes on behind it."""
@@ -100,8 +110,7 @@ class LatentCanvas:
             os.fsync(file.fileno())
 
     def _load(self, name: str) -> dict[str, Any]:
-        if self.folder is None:
-            return self._histories[name]
+        assert self.folder is not None
         try:
             return dict(torch.load(self.folder / f"{name}.pt", weights_only=True))
         except _DAMAGED as error:

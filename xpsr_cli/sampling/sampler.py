@@ -51,8 +51,11 @@ def sample(
     noise: NoiseSource,
     *,
     hook: Hook | None = None,
+    until: int | None = None,
 ) -> None:
     """Denoise the latents of ``canvas`` along the scheduler's timesteps, from where the canvas stands.
+
+    With ``until``, no further than to its step of that number.
 
     ``noise`` gives the noise of ancestral steps. With a ``hook``, the prediction for the whole canvas becomes an
     estimate of the clean latents, the hook corrects it, and it is made a prediction again, so that any scheduler takes
@@ -81,7 +84,7 @@ def sample(
             canvas.remember(place, remembered(scheduler))
         return latents
 
-    for index, timestep in list(enumerate(scheduler.timesteps.tolist()))[canvas.step :]:
+    for index, timestep in list(enumerate(scheduler.timesteps.tolist()))[canvas.step : until]:
         bands: Iterable[Band] = denoiser(canvas.read, timestep, canvas.band, canvas.unfinished)
         for band in bands if hook is None else [_joined(bands)]:
             for place in _parts(band.place) if hook is None else [band.place]:
