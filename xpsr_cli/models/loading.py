@@ -128,7 +128,7 @@ def save_components(
     """Write a folder that :func:`load_components` reads on its own; dtypes are kept."""
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder / "tokenizer")
-    with _no_progress_bar():
+    with no_progress_bar():
         text_encoder.save_pretrained(folder / "text_encoder")
     vae.save_pretrained(folder / "vae")
     save_unet(unet, folder / "unet")
@@ -159,7 +159,7 @@ def load_pretrained(cls: Any, folder: Path, **options: Any) -> Any:
     """A diffusers or transformers network from its folder, strictly, in fp32."""
     options |= {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             network, info = cls.from_pretrained(folder, torch_dtype=torch.float32, **options)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise WeightsError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from error
@@ -169,7 +169,7 @@ def load_pretrained(cls: Any, folder: Path, **options: Any) -> Any:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Keep transformers from drawing on stderr, which belongs to the caller."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

@@ -23,7 +23,7 @@ from torch import Tensor
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.integrity import SUMS_NAME, hash_file, read_sums, record_sums
 from xpsr_cli.models.folders import check_shapes
-from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.networks import Networks
 from xpsr_cli.training.whole_folders import link_tree, recover_folder, remove_folder, written_beside
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Position:
 class RunState:
     """Everything that changes while a stage is trained, apart from the position."""
 
-    networks: TrainedNetworks
+    networks: Networks
     optimizer: Any  # torch's, or accelerate's around it
     optimizer_name: str  # the recipe's word for its kind
     average: EMAModel | None
@@ -153,12 +153,12 @@ def read_position(folder: Path) -> Position:
     return Position(**json.loads((folder / "state" / "position.json").read_text(encoding="utf-8")))
 
 
-def load_weights(folder: Path, networks: TrainedNetworks) -> None:
+def load_weights(folder: Path, networks: Networks) -> None:
     """Put the exact weights of a checkpoint into ``networks``; :class:`WeightsError` if it is of another shape."""
     _copy(_load_fitting(folder / "state" / "weights.safetensors", networks.exact_state()), networks.exact_state())
 
 
-def load_average(folder: Path, networks: TrainedNetworks, average: EMAModel) -> None:
+def load_average(folder: Path, networks: Networks, average: EMAModel) -> None:
     """Put the averaged weights of a checkpoint into ``average``; a run that kept none begins with the exact ones."""
     path, own = (
         folder / "state" / "average.safetensors",

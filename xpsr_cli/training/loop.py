@@ -23,7 +23,7 @@ from xpsr_cli.errors import XpsrError
 from xpsr_cli.training import checkpoint
 from xpsr_cli.training.batches import Share, load_batches, to_device, useful_workers
 from xpsr_cli.training.checkpoint import STAGES, Position, RunState
-from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.networks import Networks
 from xpsr_cli.training.objective import AutoencoderObjective
 from xpsr_cli.training.optimizer import learning_rate, make_optimizer, weights_layout
 from xpsr_cli.training.processes import StopRequest
@@ -62,7 +62,7 @@ class Trainer:
     """
 
     recipe: Recipe
-    networks: TrainedNetworks
+    networks: Networks
     tokenizer: CLIPTokenizer
     pairs: Dataset
     scheduler_config: dict[str, Any]

@@ -7,9 +7,19 @@ from pathlib import Path
 
 from xpsr_cli.photos.whole_file import whole_or_absent
 from xpsr_cli.training.listeners import Row, main_terms, read_metrics
-from xpsr_cli.training.recipe import Recipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe
 
 _MEASURES = {"psnr": "PSNR (luma, dB)", "ssim": "SSIM", "gmsd": "GMSD", "sharpness": "sharpness, 1 is the original's"}
+_UPSCALER = (
+    "An XPSR model for enlarging photos, trained with `xpsr train`.",
+    "",
+    "    xpsr upscale photo.jpg -o large.png --model FOLDER",
+)
+_PRIOR = (
+    "An image model that draws from words, trained with `xpsr train`.",
+    "",
+    '    xpsr explore small.png --prompt "..." --prior FOLDER',
+)
 
 
 def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping[str, str]) -> None:
@@ -30,9 +40,7 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
     lines = [
         f"# {recipe.name}",
         "",
-        "An XPSR model for enlarging photos, trained with `xpsr train`.",
-        "",
-        "    xpsr upscale photo.jpg -o large.png --model FOLDER",
+        *(_PRIOR if isinstance(recipe.model, PriorModelRecipe) else _UPSCALER),
         "",
         "| | |",
         "|---|---|",

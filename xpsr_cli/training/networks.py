@@ -20,37 +20,20 @@ from xpsr_cli.models.unet import XpsrUNet
 PARTS = ("text_encoder", "vae", "unet", "controlnet")
 
 
-class TrainedNetworks(nn.Module):
-    """Text encoder, autoencoder, UNet and ControlNet of one model.
+class Networks(nn.Module):
+    """The networks of a model of any kind in training, as the loop and its checkpoints need them.
 
-    Of a small model (its autoencoder is a :class:`ResidualAutoencoder`) everything but the fixed transform is trained.
-    Of XPSR on Stable Diffusion all of the ControlNet and the UNet's conditional attention are (paper section 4.1);
-    autoencoder, text encoder and the rest of the UNet stay as they are, without gradients and in eval mode.
+    A subclass holds them as attributes, and says by ``requires_grad`` which parameters are trained.
     """
 
-    def __init__(
-        self,
-        text_encoder: nn.Module,
-        vae: AutoencoderKL | ResidualAutoencoder,
-        unet: XpsrUNet,
-        controlnet: XpsrControlNet,
-    ) -> None:
-        super().__init__()
-        self.text_encoder = text_encoder
-        self.vae = vae
-        self.unet = unet
-        self.controlnet = controlnet
-        self.small = isinstance(vae, ResidualAutoencoder)
-        self.requires_grad_(self.small)
-        if not self.small:
-            controlnet.requires_grad_(True)
-            for module in unet.modules():
-                if isinstance(module, ConditionalAttention):
-                    module.conditional.requires_grad_(True)
+    part_names: tuple[str, ...]
+    """The attributes, which are the folders they are saved in."""
+    recomputed: tuple[str, ...]
+    """Those that can trade time for memory."""
 
     def parts(self) -> dict[str, nn.Module]:
         """The networks by the folder each is saved in."""
-        return {name: getattr(self, name) for name in PARTS}
+        return {name: getattr(self, name) for name in self.part_names}
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Every trained parameter by name, in a fixed order."""
@@ -61,7 +44,7 @@ class TrainedNetworks(nn.Module):
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
         return {name: value for name, value in self.state_dict().items() if name not in frozen}
 
-    def train(self, mode: bool = True) -> TrainedNetworks:
+    def train(self, mode: bool = True) -> Networks:
         """Training mode for networks that are trained, at least in part; eval mode for the others."""
         super().train(mode)
         for network in self.parts().values():
@@ -83,9 +66,41 @@ class TrainedNetworks(nn.Module):
         Reaches UNet and ControlNet, semantic fusion and conditional attention included. The image pyramid, the
         resampling convolutions, the mid blocks' first ResNet and the heads keep their activations.
         """
-        for module in _checkpointed(self.unet, self.controlnet):
+        for module in _checkpointed(*(self.parts()[name] for name in self.recomputed)):
             module.gradient_checkpointing = True  # type: ignore[assignment]
             module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+
+
+class TrainedNetworks(Networks):
+    """Text encoder, autoencoder, UNet and ControlNet of one model.
+
+    Of a small model (its autoencoder is a :class:`ResidualAutoencoder`) everything but the fixed transform is trained.
+    Of XPSR on Stable Diffusion all of the ControlNet and the UNet's conditional attention are (paper section 4.1);
+    autoencoder, text encoder and the rest of the UNet stay as they are, without gradients and in eval mode.
+    """
+
+    part_names = PARTS
+    recomputed = ("unet", "controlnet")
+
+    def __init__(
+        self,
+        text_encoder: nn.Module,
+        vae: AutoencoderKL | ResidualAutoencoder,
+        unet: XpsrUNet,
+        controlnet: XpsrControlNet,
+    ) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.vae = vae
+        self.unet = unet
+        self.controlnet = controlnet
+        self.small = isinstance(vae, ResidualAutoencoder)
+        self.requires_grad_(self.small)
+        if not self.small:
+            controlnet.requires_grad_(True)
+            for module in unet.modules():
+                if isinstance(module, ConditionalAttention):
+                    module.conditional.requires_grad_(True)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(c, h, w) of the latents of photos of this size in pixels."""

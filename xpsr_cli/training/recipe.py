@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from xpsr_cli.errors import UsageError
-from xpsr_cli.training.recipe_limits import CHOICES, CROP_MULTIPLE_PX, RANGES, check_sizes
+from xpsr_cli.training.recipe_limits import CHOICES, CROP_MULTIPLE_PX, RANGES, check_prior, check_sizes
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -68,6 +68,21 @@ class ExistingModelRecipe:
 
 
 @dataclass(frozen=True)
+class PriorModelRecipe:
+    """A stage of the pixel cascade that ``xpsr explore`` draws from: sizes in the words of ``config.json``."""
+
+    stage: str  # base: whole pictures; refiner: pictures four times as large, crop by crop
+    picture_px: int  # side of the whole picture
+    attention_levels: int  # the coarsest ones, where a picture is few tokens
+    block_out_channels: list[int]
+    layers_per_block: int
+    attention_head_dim: int
+    norm_num_groups: int
+    text_width: int  # of a new text encoder; a refiner has that of its base
+    text_layers: int
+
+
+@dataclass(frozen=True)
 class AutoencoderRecipe:
     """Stage one of a small model; absent from the recipes of others."""
 
@@ -118,16 +133,21 @@ class OutputRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run. ``model`` is one of three kinds, told apart by its keys."""
+    """A whole training run. ``model`` is one of four kinds, told apart by its keys."""
 
     name: str
     seed: int
     data: DataRecipe
-    model: MiniModelRecipe | StableDiffusionRecipe | ExistingModelRecipe
+    model: MiniModelRecipe | StableDiffusionRecipe | ExistingModelRecipe | PriorModelRecipe
     loss: LossRecipe
     optimizer: OptimizerRecipe
     output: OutputRecipe
     autoencoder: AutoencoderRecipe | None = None
+
+    @property
+    def photo_px(self) -> int:
+        """The smallest side of a photo that can be trained on."""
+        return self.model.picture_px if isinstance(self.model, PriorModelRecipe) else self.data.crop_px
 
 
 def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
@@ -228,6 +248,8 @@ def _check(recipe: Recipe) -> None:
         raise UsageError(f"Recipe key 'data.crop_px' is {crop_px}.", f"Give a multiple of {CROP_MULTIPLE_PX}.")
     if isinstance(recipe.model, MiniModelRecipe):
         check_sizes(recipe.model)
+    if isinstance(recipe.model, PriorModelRecipe):
+        check_prior(recipe, recipe.model)
     has_stage_one, wants_it = recipe.autoencoder is not None, isinstance(recipe.model, MiniModelRecipe)
     if has_stage_one != wants_it:
         raise UsageError(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from xpsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from xpsr_cli.training.recipe import MiniModelRecipe
+    from xpsr_cli.training.recipe import MiniModelRecipe, PriorModelRecipe, Recipe
 
 CHOICES = {
     "data.captions": ("words", "store", "none"),
     "loss.prediction": ("v", "epsilon"),
+    "model.stage": ("base", "refiner"),
     "model.fusion": ("parallel", "serial", "high", "low"),
     "optimizer.name": ("adamw", "adamw8bit"),
     "optimizer.schedule": ("cosine", "constant"),
@@ -32,6 +33,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.negative_probability": (0, 1),
     "data.negative_blur_px": (0.1, 10),
     "data.crops_per_reading": (1, 1024),
+    "model.picture_px": (16, 1024),
+    "model.attention_levels": (1, 8),
     "model.latent_channels": (1, 4096),
     "model.block_size": (1, 64),
     "model.block_out_channels": (1, 8192),
@@ -71,20 +74,7 @@ CROP_MULTIPLE_PX = 8
 
 def check_sizes(model: MiniModelRecipe) -> None:
     """Refuse sizes of a small model of which no networks can be built; :class:`UsageError`."""
-    heads, groups = model.attention_head_dim, model.norm_num_groups
-    for width in model.block_out_channels:
-        if width % groups or width % heads:
-            key, parts = ("norm_num_groups", groups) if width % groups else ("attention_head_dim", heads)
-            raise UsageError(
-                f"Recipe key 'model.block_out_channels' has {width}, which model.{key} = {parts} does not divide.",
-                f"Give multiples of {parts}.",
-            )
-    if model.text_width % heads:
-        raise UsageError(
-            f"Recipe key 'model.text_width' is {model.text_width}, which model.attention_head_dim = {heads} does not"
-            " divide.",
-            f"Give a multiple of {heads}.",
-        )
+    _check_widths(model)
     most = 3 * model.block_size**2
     if model.latent_channels > most:
         raise UsageError(
@@ -98,4 +88,69 @@ def check_sizes(model: MiniModelRecipe) -> None:
             f"Recipe key 'model.pyramid_channels' has {halvings + 1} entries, which make photos {2**halvings} times"
             f" smaller, but model.block_size is {model.block_size}.",
             "Each entry after the first one halves them.",
+        )
+
+
+_UNUSED = {
+    "data.degradations": {"bicubic": 1.0},
+    "data.sharpen_target": False,
+    "data.clean_condition": 0,
+    "data.low_dropout": 0,
+    "data.low_phrase_dropout": 0,
+    "data.negative_probability": 0,
+    "data.crops_per_reading": 1,
+    "loss.last_timestep_probability": 0,
+    "loss.latent_weight": 1,
+    "loss.pixel_weight": 0,
+    "loss.degradation_pixel_weight": 0,
+    "loss.degradation_latent_weight": 0,
+    "loss.prediction": "v",
+    "output.validate_steps": 0,
+}
+"""What a prior has no choice of, and what its recipe therefore says."""
+
+
+def check_prior(recipe: Recipe, model: PriorModelRecipe) -> None:
+    """Refuse what a stage of a cascade cannot be, and settings that it would not heed; :class:`UsageError`."""
+    for key, only in _UNUSED.items():
+        section, name = key.split(".")
+        value = getattr(getattr(recipe, section), name)
+        if value != only:
+            raise UsageError(
+                f"Recipe key {key!r} is {value!r}, which a model for xpsr explore does not heed.",
+                f"Set it to {only!r}.",
+            )
+    _check_widths(model)
+    levels, side, crop = len(model.block_out_channels), model.picture_px, recipe.data.crop_px
+    if model.attention_levels > levels:
+        raise UsageError(
+            f"Recipe key 'model.attention_levels' is {model.attention_levels}, but there are {levels} levels.",
+            f"Give {levels} or fewer.",
+        )
+    if side % 2 ** (levels - 1) or crop % 2 ** (levels - 1):
+        raise UsageError(
+            f"Pictures of {side} pixels and crops of {crop} cannot be halved {levels - 1} times.",
+            f"Give multiples of {2 ** (levels - 1)}.",
+        )
+    if crop > side or (model.stage == "base" and crop < side):
+        raise UsageError(
+            f"Recipe key 'data.crop_px' is {crop}, and model.picture_px is {side}.",
+            "A base stage trains on whole pictures, a refiner on crops of them.",
+        )
+
+
+def _check_widths(model: MiniModelRecipe | PriorModelRecipe) -> None:
+    heads, groups = model.attention_head_dim, model.norm_num_groups
+    for width in model.block_out_channels:
+        if width % groups or width % heads:
+            key, parts = ("norm_num_groups", groups) if width % groups else ("attention_head_dim", heads)
+            raise UsageError(
+                f"Recipe key 'model.block_out_channels' has {width}, which model.{key} = {parts} does not divide.",
+                f"Give multiples of {parts}.",
+            )
+    if model.text_width % heads:
+        raise UsageError(
+            f"Recipe key 'model.text_width' is {model.text_width}, which model.attention_head_dim = {heads} does not"
+            " divide.",
+            f"Give a multiple of {heads}.",
         )

@@ -58,7 +58,7 @@ def read_source(
         PhotoError: nothing is there, no photo in it can be read, or a shard is damaged.
         UsageError: a folder holds photos of several kinds, or there are only photos that are smaller than a crop.
     """
-    return _read(source, recipe.data.crop_px, leave_out, memory_bytes)
+    return _read(source, recipe.photo_px, leave_out, memory_bytes)
 
 
 def read_photos(folder: Path) -> list[TrainingPhoto]:

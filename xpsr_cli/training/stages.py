@@ -13,8 +13,10 @@ from torch.utils.data import Dataset
 from xpsr_cli.errors import UsageError
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.training.checkpoint import STAGES
-from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.networks import Networks, TrainedNetworks
 from xpsr_cli.training.objective import AutoencoderObjective, DiffusionObjective
+from xpsr_cli.training.prior_networks import PriorNetworks
+from xpsr_cli.training.prior_objective import PriorObjective
 from xpsr_cli.training.recipe import OptimizerRecipe, Recipe
 
 _APART = 2**30  # numbers of samples from the first of a stage to the first of the next
@@ -27,7 +29,7 @@ class Stage:
 
     name: str
     steps: int
-    objective: AutoencoderObjective | DiffusionObjective
+    objective: AutoencoderObjective | DiffusionObjective | PriorObjective
     parameters: list[nn.Parameter]
     optimizer: OptimizerRecipe
 
@@ -37,24 +39,28 @@ class Stage:
         return STAGES.index(self.name) * _APART
 
 
-def make_stage(name: str, recipe: Recipe, networks: TrainedNetworks, scheduler_config: Mapping[str, Any]) -> Stage:
+def make_stage(name: str, recipe: Recipe, networks: Networks, scheduler_config: Mapping[str, Any]) -> Stage:
     """A stage by its name.
 
     Raises:
         UsageError: an autoencoder stage without an autoencoder of that kind, or a loss that cannot be.
     """
     if name == "diffusion":
-        objective = DiffusionObjective(networks, scheduler_config, recipe.loss, recipe.seed)
+        objective: DiffusionObjective | PriorObjective
+        if isinstance(networks, PriorNetworks):
+            objective = PriorObjective(networks, scheduler_config, recipe.seed)
+        else:
+            assert isinstance(networks, TrainedNetworks)
+            objective = DiffusionObjective(networks, scheduler_config, recipe.loss, recipe.seed)
         return Stage(name, recipe.optimizer.steps, objective, list(networks.trained().values()), recipe.optimizer)
-    if recipe.autoencoder is None or not isinstance(networks.vae, ResidualAutoencoder):
+    vae = networks.vae if isinstance(networks, TrainedNetworks) else None
+    if recipe.autoencoder is None or not isinstance(vae, ResidualAutoencoder):
         raise UsageError(f"The recipe {recipe.name} has an [autoencoder] section.", "Only new small models have.")
     optimizer = replace(
         recipe.optimizer, learning_rate=recipe.autoencoder.learning_rate, schedule="cosine", warmup_steps=0
     )
-    parameters = list(networks.vae.parameters())
-    return Stage(
-        name, recipe.autoencoder.steps, AutoencoderObjective(networks.vae, recipe.seed), parameters, optimizer
-    )
+    parameters = list(vae.parameters())
+    return Stage(name, recipe.autoencoder.steps, AutoencoderObjective(vae, recipe.seed), parameters, optimizer)
 
 
 def fit_transform(vae: ResidualAutoencoder, pairs: Dataset, crops: int, device: torch.device) -> None:

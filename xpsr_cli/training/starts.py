@@ -12,6 +12,7 @@ from typing import Any
 from xpsr_cli.errors import UsageError
 from xpsr_cli.models.folders import read_json, write_json
 from xpsr_cli.models.loading import Components
+from xpsr_cli.models.pixel_cascade import PixelCascade
 from xpsr_cli.settings import SamplingPreset
 from xpsr_cli.training.bases import (
     check_fusion,
@@ -25,7 +26,13 @@ from xpsr_cli.training.checkpoint import latest
 from xpsr_cli.training.dataset import TrainingPhoto
 from xpsr_cli.training.listeners import METRICS
 from xpsr_cli.training.plots import PLOT
-from xpsr_cli.training.recipe import ExistingModelRecipe, MiniModelRecipe, Recipe, StableDiffusionRecipe
+from xpsr_cli.training.recipe import (
+    ExistingModelRecipe,
+    MiniModelRecipe,
+    PriorModelRecipe,
+    Recipe,
+    StableDiffusionRecipe,
+)
 from xpsr_cli.weights import find_model, load_registry, read_preset
 
 log = logging.getLogger(__name__)
@@ -72,7 +79,11 @@ def check_output(output: Path, *, resume: bool) -> None:
 
 
 def remember(
-    output: Path, recipe: Recipe, start: Start, model: Components, photos: Sequence[TrainingPhoto] = ()
+    output: Path,
+    recipe: Recipe,
+    start: Start,
+    model: Components | PixelCascade,
+    photos: Sequence[TrainingPhoto] = (),
 ) -> None:
     """Write down what was asked, and the tokenizer that a small model of its own must keep.
 
@@ -123,6 +134,7 @@ def starting_model(
             model = from_xpsr(start.init_from, base)
             check_fusion(model, recipe.model, start.init_from)
     else:
+        assert isinstance(recipe.model, ExistingModelRecipe)
         model = from_xpsr(start.init_from or recipe.model.init_from, start.base)
     model.name = recipe.name
     check_prediction(model.scheduler_config, recipe.loss.prediction, origin(recipe, start))
@@ -153,7 +165,7 @@ def _starting_mini(
 
 def origin(recipe: Recipe, start: Start) -> str:
     """What the model was made of, without the folders of this machine."""
-    if isinstance(recipe.model, MiniModelRecipe):
+    if isinstance(recipe.model, MiniModelRecipe | PriorModelRecipe):
         name = start.init_from or "random weights"
     elif isinstance(recipe.model, StableDiffusionRecipe):
         name = start.init_from or start.base or recipe.model.stable_diffusion

@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xpsr_cli.errors import UsageError
+from xpsr_cli.models.loading import Components
+from xpsr_cli.models.pixel_cascade import PixelCascade
 from xpsr_cli.training.checkpoint import recover
 from xpsr_cli.training.dataset import LeftOut, TrainingPairs, TrainingPhoto, read_source, split_photos
 from xpsr_cli.training.export import export_model, frozen_parts
 from xpsr_cli.training.listeners import Row
 from xpsr_cli.training.loop import Listener, Trainer
-from xpsr_cli.training.networks import TrainedNetworks
+from xpsr_cli.training.networks import Networks, TrainedNetworks
 from xpsr_cli.training.preview import check_picture, draw_pairs, save_picture
+from xpsr_cli.training.prior_networks import PriorExport, PriorNetworks, starting_prior
+from xpsr_cli.training.prior_pictures import PriorPictures
 from xpsr_cli.training.processes import make_accelerator
-from xpsr_cli.training.recipe import Recipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe
 from xpsr_cli.training.records import Records, named_left_out, tell_left_out
 from xpsr_cli.training.splits import without_copies
 from xpsr_cli.training.starts import Start, check_output, origin, preset_of, remember, remembered, starting_model
@@ -81,8 +85,7 @@ def run(
     photos = _photos(data, recipe, output)
     pairs = _pairs(photos.training, recipe, start, captions)
     with accelerator.main_process_first():
-        model = starting_model(recipe, pairs.photos, output, start, resume=bool(resume))
-    networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
+        model, networks, export = _model(recipe, pairs.photos, output, start, resume=bool(resume))
     trainer = Trainer(
         recipe=recipe,
         networks=networks,
@@ -90,7 +93,7 @@ def run(
         pairs=pairs,
         scheduler_config=model.scheduler_config,
         output=output,
-        export=partial(export_model, networks=networks, model=model, frozen=frozen_parts(networks)),
+        export=export,
         accelerator=accelerator,
         deadline=math.inf if minutes is None else started + 60 * minutes,
     )
@@ -157,10 +160,33 @@ def _photos(data: Path | Sequence[Path], recipe: Recipe, output: Path | None) ->
     return _Photos(training, held_out, [*found.left_out, *copies])
 
 
+class _Model(NamedTuple):
+    """What is trained, at step 0."""
+
+    model: Components | PixelCascade
+    networks: Networks
+    export: Callable[[Path], None]
+
+
+def _model(recipe: Recipe, photos: Sequence[TrainingPhoto], output: Path, start: Start, *, resume: bool) -> _Model:
+    if isinstance(recipe.model, PriorModelRecipe):
+        cascade = starting_prior(recipe, recipe.model, photos, output, start.init_from)
+        stage = recipe.model.stage
+        prior = PriorNetworks(cascade.text_encoder, cascade.unets[stage], stage)
+        return _Model(cascade, prior, PriorExport(cascade, prior))
+    model = starting_model(recipe, photos, output, start, resume=resume)
+    networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
+    return _Model(
+        model, networks, partial(export_model, networks=networks, model=model, frozen=frozen_parts(networks))
+    )
+
+
 def _pairs(
     photos: list[TrainingPhoto], recipe: Recipe, start: Start, captions: Mapping[str, str] | None
-) -> TrainingPairs:
+) -> TrainingPairs | PriorPictures:
     """What is trained on, in the words of the preset that the model will be used with."""
+    if isinstance(recipe.model, PriorModelRecipe):
+        return PriorPictures(photos, recipe, captions)
     preset = preset_of(recipe, start)
     return TrainingPairs(
         photos,

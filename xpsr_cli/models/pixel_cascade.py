@@ -1,0 +1,124 @@
+"""The folder of a pixel cascade: text encoder, a base that draws small pictures, a refiner that enlarges them.
+
+The form of Imagen and DeepFloyd IF at small size. ``base/`` and ``refiner/`` are diffusers' ``UNet2DConditionModel``;
+the refiner takes its noisy picture and the enlarged smaller one as six channels, and how noisy the latter was made as
+``class_labels``. ``xpsr.json`` says how they are used, and which words they know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from xpsr_cli.errors import WeightsError
+from xpsr_cli.models.folders import CONFIG, read_json, weights_file, write_json
+from xpsr_cli.models.loading import SCHEDULER, TEXT_WEIGHTS, load_pretrained, load_tokenizer, no_progress_bar
+from xpsr_cli.weights import MODEL_CARD
+
+KIND = "pixel-cascade"
+BASE, REFINER = "base", "refiner"
+
+
+@dataclass(frozen=True)
+class StageCard:
+    """How a stage is used."""
+
+    picture_px: int  # side of the pictures that it was trained on
+    steps: int
+    guidance_scale: float
+    noise_level: int = 0  # timestep to which a refiner's enlarged picture is noised
+
+
+@dataclass
+class PixelCascade:
+    """A loaded cascade; one in training may lack its refiner."""
+
+    name: str
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    unets: dict[str, UNet2DConditionModel]  # by stage
+    cards: dict[str, StageCard]  # by stage
+    scheduler_config: dict[str, Any]
+    vocabulary: Sequence[str]
+    weights_files: tuple[Path, ...] = field(default=())
+
+
+def is_cascade(folder: Path) -> bool:
+    """Whether the card of a folder says that it is one."""
+    return (folder / MODEL_CARD).is_file() and read_json(folder / MODEL_CARD).get("kind") == KIND
+
+
+def load_parts(folder: Path) -> PixelCascade:
+    """The cascade in ``folder``, its networks in fp32, in eval mode and without gradients.
+
+    Raises:
+        WeightsError: it is none, or something is missing, damaged or of another shape.
+    """
+    card = read_json(folder / MODEL_CARD)
+    if card.get("kind") != KIND:
+        raise WeightsError(f"{folder} is no pixel cascade.", f"Its {MODEL_CARD} would say kind {KIND}.")
+    try:
+        cards = {stage: StageCard(**values) for stage, values in card["stages"].items()}
+        vocabulary = [str(word) for word in card["vocabulary"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{folder / MODEL_CARD} does not describe a pixel cascade: {error}.", "Fetch the weights again."
+        ) from error
+    if not {BASE} <= cards.keys() <= {BASE, REFINER}:
+        raise WeightsError(f"{folder / MODEL_CARD} has the stages {', '.join(cards)}.", f"Needed: {BASE}, {REFINER}.")
+    text_encoder = load_pretrained(CLIPTextModel, folder / "text_encoder")
+    unets = {stage: _load_unet(folder / stage, stage) for stage in cards}
+    for network in (text_encoder, *unets.values()):
+        network.eval().requires_grad_(False)
+    return PixelCascade(
+        name=str(card.get("name", folder.resolve().name)),
+        tokenizer=load_tokenizer(folder / "tokenizer", text_encoder),
+        text_encoder=text_encoder,
+        unets=unets,
+        cards=cards,
+        scheduler_config=read_json(folder / "scheduler" / SCHEDULER),
+        vocabulary=vocabulary,
+        weights_files=(
+            weights_file(folder / "text_encoder", TEXT_WEIGHTS),
+            *(weights_file(folder / stage) for stage in cards),
+        ),
+    )
+
+
+def save_parts(folder: Path, cascade: PixelCascade, networks: Mapping[str, nn.Module] | None = None) -> None:
+    """Write a folder that :func:`load_parts` reads; dtypes are kept.
+
+    ``networks`` by folder name stand in for those of ``cascade``.
+    """
+    parts: dict[str, Any] = {"text_encoder": cascade.text_encoder, **cascade.unets, **(networks or {})}
+    (folder / "scheduler").mkdir(parents=True, exist_ok=True)
+    cascade.tokenizer.save_pretrained(folder / "tokenizer")
+    with no_progress_bar():
+        for name, network in parts.items():
+            network.save_pretrained(folder / name)
+    write_json(cascade.scheduler_config, folder / "scheduler" / SCHEDULER)
+    card = {
+        "kind": KIND,
+        "name": cascade.name,
+        "stages": {stage: asdict(card) for stage, card in cascade.cards.items()},
+        "vocabulary": list(cascade.vocabulary),
+    }
+    write_json(card, folder / MODEL_CARD)
+
+
+def _load_unet(folder: Path, stage: str) -> UNet2DConditionModel:
+    channels = read_json(folder / CONFIG).get("in_channels")
+    wanted = 6 if stage == REFINER else 3
+    if channels != wanted:
+        raise WeightsError(
+            f"{folder / CONFIG} has {channels} input channels instead of {wanted}.",
+            "The folder belongs to another model.",
+        )
+    weights_file(folder)
+    return load_pretrained(UNet2DConditionModel, folder, low_cpu_mem_usage=False)
