@@ -120,8 +120,7 @@ def test_a_prompt_too_long_is_cut_with_a_word_about_it(
     assert "longer than 77 tokens" in caplog.text
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("method", [Method.DDNM, Method.PIGDM])
+@pytest.mark.parametrize(("method", "dtype"), [(Method.DDNM, torch.float32), (Method.PIGDM, torch.bfloat16)])
 def test_samples_reduce_to_the_small_picture(folders: tuple[Path, Path], method: Method, dtype: torch.dtype) -> None:
     prior = DeepFloydPrior("if", *folders, Placement(torch.device("cpu"), dtype))
     sample = Explorer(prior).sample(SMALL, REFINED, Request("a cat"), ExploreOptions(method=method, steps=4))

@@ -1,4 +1,4 @@
-"""Stable Diffusion as a prior: networks of the real classes, tiny and random, from the folder they are published in."""
+"""Stable Diffusion as a prior: networks of the real classes, tiny and random, in the published layout."""
 
 from __future__ import annotations
 
