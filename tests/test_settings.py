@@ -25,7 +25,7 @@ def test_a_word_becomes_its_choice() -> None:
 
 
 def test_another_word_is_refused_with_the_right_ones() -> None:
-    with pytest.raises(UsageError, match="color-fix is 'sepia', allowed is adain, wavelet, none"):
+    with pytest.raises(UsageError, match="color-fix is 'sepia', allowed is adain, wavelet, wavelet-chroma, none"):
         UpscaleSettings(color_fix="sepia")
 
 

@@ -29,6 +29,7 @@ class ColorFix(str, Enum):
 
     ADAIN = "adain"
     WAVELET = "wavelet"
+    WAVELET_CHROMA = "wavelet-chroma"  # that, and what is colour alone tied more closely
     NONE = "none"
 
 

@@ -80,7 +80,7 @@ def test_completion_answers_the_commands_and_imports_nothing_heavy():
     ("line", "expected"),
     [
         ("xpsr upscale --model xpsr-", ["xpsr-mini"]),
-        ("xpsr upscale --color-fix ", ["adain", "wavelet", "none"]),
+        ("xpsr upscale --color-fix ", ["adain", "wavelet", "wavelet-chroma", "none"]),
         ("xpsr upscale --format ", ["png", "jpg", "webp", "tif", "same"]),
         ("xpsr caption --model ", ["auto", "measured", "llava-1.5-7b"]),
         ("xpsr eval --dataset real", ["realsr"]),

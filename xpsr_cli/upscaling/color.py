@@ -1,6 +1,6 @@
 """Colour fixes: the sampled photo keeps its detail and takes its colours from the enlarged input (spec C9).
 
-Both work on bands of a picture of any size: one with statistics of the whole picture, the other by looking a little
+All work on bands of a picture of any size: one with statistics of the whole picture, the others by looking a little
 beyond the band. So no window has colours of its own.
 """
 
@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WAVELET_LEVELS = 5
+CHROMA_LEVELS = 3
 WAVELET_REACH_PX = 2**WAVELET_LEVELS - 1
 """Pixels around a pixel that the wavelet fix looks at."""
+_LUMA = (0.299, 0.587, 0.114)
 
 
 class Moments:
@@ -58,10 +60,20 @@ def wavelet(photo: Tensor, reference: Tensor) -> Tensor:
     return photo + _coarse(reference - photo)
 
 
-def _coarse(photo: Tensor) -> Tensor:
-    """What five [1 2 1] x [1 2 1] / 16 low passes of growing dilation leave of (3, h, W)."""
+def wavelet_chroma(photo: Tensor, reference: Tensor) -> Tensor:
+    """As :func:`wavelet` for brightness; colour differences come from the reference where they are coarser than 8 px.
+
+    What a model adds to a photo is hardly ever colour alone, and small saturated things keep theirs.
+    """
+    difference = reference - photo
+    luma = (difference * torch.tensor(_LUMA, device=photo.device).view(3, 1, 1)).sum(dim=0, keepdim=True)
+    return photo + _coarse(luma) + _coarse(difference - luma, CHROMA_LEVELS)
+
+
+def _coarse(photo: Tensor, levels: int = WAVELET_LEVELS) -> Tensor:
+    """What [1 2 1] x [1 2 1] / 16 low passes of growing dilation leave of (c, h, W)."""
     height, width = photo.shape[1:]
-    for level in range(WAVELET_LEVELS):
+    for level in range(levels):
         step = 2**level
         wide = F.pad(photo, (step, step), mode="replicate")
         photo = (wide[..., :width] + wide[..., 2 * step :]).mul_(0.25).add_(photo, alpha=0.5)

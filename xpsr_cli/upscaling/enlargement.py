@@ -17,7 +17,7 @@ from xpsr_cli.photos.photo import Floats, Photo, PhotoInfo, Region, quantize
 from xpsr_cli.sampling.tiles import Window, block_rows
 from xpsr_cli.settings import ColorFix
 from xpsr_cli.upscaling.canvas import Canvas
-from xpsr_cli.upscaling.color import WAVELET_REACH_PX, Moments, adain, wavelet
+from xpsr_cli.upscaling.color import WAVELET_REACH_PX, Moments, adain, wavelet, wavelet_chroma
 from xpsr_cli.upscaling.plan import Plan
 from xpsr_cli.upscaling.resample import Picture, Resized
 from xpsr_cli.upscaling.seams import SeamMeter, SeamReport
@@ -98,11 +98,12 @@ class Decoded:
 
 
 class ColorMatched:
-    """A decoded photo with the colour fix ``adain`` or ``wavelet``."""
+    """A decoded photo with a colour fix."""
 
     def __init__(self, decoded: Decoded, fix: ColorFix) -> None:
         self.width, self.height = decoded.width, decoded.height
         self._decoded = decoded
+        self._fix = wavelet if fix is ColorFix.WAVELET else wavelet_chroma
         self._moments = _measure(decoded) if fix is ColorFix.ADAIN else None
 
     def read(self, top: int, left: int, height: int, width: int) -> Tensor:
@@ -112,7 +113,7 @@ class ColorMatched:
         y, x = max(top - WAVELET_REACH_PX, 0), max(left - WAVELET_REACH_PX, 0)
         h = min(top + height + WAVELET_REACH_PX, self.height) - y
         w = min(left + width + WAVELET_REACH_PX, self.width) - x
-        fixed = wavelet(self._decoded.read(y, x, h, w), self._decoded.reference(y, x, h, w))
+        fixed = self._fix(self._decoded.read(y, x, h, w), self._decoded.reference(y, x, h, w))
         return fixed[:, top - y : top - y + height, left - x : left - x + width]
 
 
