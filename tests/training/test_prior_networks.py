@@ -49,7 +49,7 @@ def test_a_stage_that_is_there_is_trained_further(tmp_path: Path, stage: str) ->
 def test_the_vocabulary_is_categories_and_what_photographs_share() -> None:
     rows = [("1", "water", "blue lake"), ("1", "water", "blue dawn"), ("2", "sky", "lake"), ("3", "", "sky")]
     photos = [TrainingPhoto("f", None, number, category, name) for number, category, name in rows]  # type: ignore[arg-type]
-    assert vocabulary(photos) == ["water", "sky", "lake"]
+    assert vocabulary(photos) == ["water", "sky", "photo", "lake"]
 
 
 @pytest.mark.parametrize(

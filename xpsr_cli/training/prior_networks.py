@@ -126,7 +126,8 @@ def vocabulary(photos: Iterable[TrainingPhoto]) -> list[str]:
     categories = [category for category in CATEGORIES if any(photo.category == category for photo in photos)]
     names = {(word, photo.photo_id) for photo in photos for word in photo.name.split()}
     counts = Counter(word for word, _ in names)
-    return [*categories, *sorted(word for word, count in counts.items() if count > 1 and word not in categories)]
+    known = [*categories, *(["photo"] if categories else [])]  # as in "a photo of water"
+    return [*known, *sorted(word for word, count in counts.items() if count > 1 and word not in known)]
 
 
 def build_prior(
