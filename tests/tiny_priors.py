@@ -66,11 +66,12 @@ def save_deepfloyd(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
     torch.manual_seed(seed)
     first, second = folder / "IF-I", folder / "IF-II"
     texts = {"encoder_hid_dim": 8, "encoder_hid_dim_type": "text_proj", "addition_embed_type": "text"}
-    texts |= {"addition_embed_type_num_heads": 2}
-    _save(UNet2DConditionModel(**_IF_UNET, **texts, in_channels=3, sample_size=BASE_PX), first / "unet")
+    texts |= {"addition_embed_type_num_heads": 2, "resnet_skip_time_act": True}
+    texts |= {"cross_attention_norm": "group_norm", "cross_attention_dim": 32}  # of 32 groups
+    _save(UNet2DConditionModel(**(_IF_UNET | texts), in_channels=3, sample_size=BASE_PX), first / "unet")
     refiner = {"in_channels": 6, "class_embed_type": "timestep", "sample_size": REFINED_PX}
     refiner |= {"only_cross_attention": True, "mid_block_only_cross_attention": False}
-    _save(UNet2DConditionModel(**_IF_UNET, **texts, **refiner), second / "unet")
+    _save(UNet2DConditionModel(**(_IF_UNET | texts), **refiner), second / "unet")
     tokenizer = save_t5_tokenizer(first / "tokenizer")
     config = T5Config(
         vocab_size=len(tokenizer),

@@ -238,3 +238,9 @@ def test_a_tokenizer_of_another_model_is_refused(folders: tuple[Path, Path]) -> 
     load_t5_tokenizer(folders[0] / "tokenizer", known)
     with pytest.raises(WeightsError, match=f"of {known} tokens; the text encoder knows {known - 1}"):
         load_t5_tokenizer(folders[0] / "tokenizer", known - 1)
+
+
+def test_a_picture_cannot_count_beside_the_words(prior: DeepFloydPrior) -> None:
+    for stage in prior.stages((8, 8), REFINED):
+        with pytest.raises(UsageError, match="image_weight is 0.3, but (if|sd) has no image embeddings"):
+            stage.predictor(Request("a cat", image_weight=0.3), SMALL[None], None)

@@ -14,7 +14,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from tiny_priors import save_deepfloyd, save_prior_folder, save_tiny_autoencoder, save_unclip
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, T5EncoderModel
 
 from xpsr_cli import weights
 from xpsr_cli.device import Placement
@@ -226,6 +226,39 @@ def test_position_ids_of_old_text_encoders_are_no_stranger(models: dict[str, Pat
 
     change(folder / "text_encoder" / "model.safetensors", with_positions)
     load_prior(str(folder), PLACEMENT)
+
+
+def test_old_names_of_an_autoencoders_attention_are_known(models: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(models, tmp_path)
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def as_of_old(tensors: dict[str, torch.Tensor]) -> None:
+        for key in [key for key in tensors if "attentions" in key]:
+            old = next((key.replace(f".{new}.", f".{name}.") for new, name in names.items() if f".{new}." in key), key)
+            tensors[old] = tensors.pop(key)
+        assert any(".proj_attn." in key for key in tensors)
+
+    change(folder / "vae" / DIFFUSERS_WEIGHTS, as_of_old)
+    old, new = load_prior(str(folder), PLACEMENT), load_prior(str(models["sd"]), PLACEMENT)
+    (stage, same) = (prior.stages((4, 4), (16, 16))[0] for prior in (old, new))
+    canvas = torch.randn(1, 4, 2, 2)
+    assert torch.equal(stage.decode(canvas), same.decode(canvas))
+
+
+def test_tied_embeddings_may_be_stored_twice_or_once(models: dict[str, Path], tmp_path: Path) -> None:
+    part = models["first"] / "text_encoder"
+    expected = load_network(T5EncoderModel, part, torch.float32).state_dict()
+    shared, tied = "shared.weight", "encoder.embed_tokens.weight"
+    for kept in ((shared, tied), (shared,), (tied,)):
+        folder = Path(shutil.copytree(part, tmp_path / "-".join(kept)))
+
+        def stored(tensors: dict[str, torch.Tensor], kept: tuple[str, ...] = kept) -> None:
+            embedding = next(tensors.pop(key) for key in (shared, tied) if key in tensors)
+            tensors |= {key: embedding.clone() for key in kept}
+
+        change(folder / "model.safetensors", stored)
+        read = load_network(T5EncoderModel, folder, torch.float32).state_dict()
+        assert all(torch.equal(read[key], value) for key, value in expected.items())
 
 
 def test_shards_and_half_precision_variants_are_read(models: dict[str, Path], tmp_path: Path) -> None:

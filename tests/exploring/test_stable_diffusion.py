@@ -153,7 +153,13 @@ def test_the_identity_tells_models_and_precisions_apart(folder: Path, tmp_path: 
     other = StableDiffusionPrior("sd", save_prior_folder(tmp_path, seed=1), PLACEMENT)
     half = StableDiffusionPrior("sd", folder, Placement(torch.device("cpu"), torch.bfloat16))
     assert prior.identity == same.identity
-    assert prior.identity["weights_sha256"] != other.identity["weights_sha256"]
+    assert prior.identity["weights"] != other.identity["weights"]
     assert (prior.identity["device"], prior.identity["precision"]) == ("cpu", "float32")
     assert half.identity["precision"] == "bfloat16"
     assert list(prior.vocabulary) == []
+
+
+def test_a_picture_cannot_count_beside_the_words(prior: StableDiffusionPrior) -> None:
+    for stage in prior.stages((8, 8), (32, 32)):
+        with pytest.raises(UsageError, match="image_weight is 0.3, but (if|sd) has no image embeddings"):
+            stage.predictor(Request("a cat", image_weight=0.3), small_picture()[None], None)

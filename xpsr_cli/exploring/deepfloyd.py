@@ -26,7 +26,7 @@ from xpsr_cli.errors import MissingExtraError, UsageError, WeightsError
 from xpsr_cli.exploring.operators import Size
 from xpsr_cli.exploring.priors import Predict, PriorStage, Request
 from xpsr_cli.exploring.published import PublishedPrior, load_network, need_parts, scheduler_fields, weights_files
-from xpsr_cli.exploring.stages import GuidedNetwork, PixelStage, cascade_sizes, guidance_texts
+from xpsr_cli.exploring.stages import GuidedNetwork, PixelStage, cascade_sizes, guidance_texts, words_only
 from xpsr_cli.sampling.noise import window_noise
 from xpsr_cli.sampling.tiles import Window
 
@@ -90,6 +90,7 @@ class DeepFloydPrior(PublishedPrior):
         ]
 
     def _first(self, size: Size, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
+        words_only(request, self.name)
         scale = GUIDANCE[0] if request.guidance_scale is None else request.guidance_scale
         texts = guidance_texts(request.prompt, request.negative_prompt, scale)
         return GuidedNetwork(
@@ -101,6 +102,7 @@ class DeepFloydPrior(PublishedPrior):
         )
 
     def _second(self, size: Size, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
+        words_only(request, self.name)
         texts = guidance_texts(request.prompt, request.negative_prompt, GUIDANCE[1])
         before = given_pm1 if before_pm1 is None else before_pm1
         enlarged = F.interpolate(before.float(), size, mode="bilinear", align_corners=True)

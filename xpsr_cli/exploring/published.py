@@ -42,12 +42,12 @@ class PublishedPrior:
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """See :class:`~xpsr_cli.exploring.priors.Prior`; hashing takes seconds per gigabyte, once."""
+        """Name, SHA-256 over the weights (seconds per gigabyte, once), device and precision."""
         hashes = "".join(hash_file(path) for path in self.files)
         return {
             "model": self.name,
-            "weights_sha256": hashlib.sha256(hashes.encode()).hexdigest(),
-            "device": str(self.placement.device),
+            "weights": hashlib.sha256(hashes.encode()).hexdigest(),
+            "device": self.placement.device.type,
             "precision": str(self.placement.dtype).removeprefix("torch."),
         }
 

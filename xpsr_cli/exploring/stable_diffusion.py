@@ -25,7 +25,7 @@ from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.exploring.operators import Size
 from xpsr_cli.exploring.priors import Predict, PriorStage, Request
 from xpsr_cli.exploring.published import PublishedPrior, load_network, need_parts, scheduler_fields, weights_files
-from xpsr_cli.exploring.stages import GuidedNetwork, guidance_texts
+from xpsr_cli.exploring.stages import GuidedNetwork, guidance_texts, words_only
 from xpsr_cli.models.folders import CONFIG, read_json
 from xpsr_cli.models.loading import load_tokenizer
 from xpsr_cli.sampling.prompts import PromptEncoder
@@ -61,6 +61,7 @@ class LatentStage:
 
     def predictor(self, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
         """The words alone decide: Stable Diffusion sees neither picture."""
+        words_only(request, self.prior.name)
         scale = GUIDANCE if request.guidance_scale is None else request.guidance_scale
         texts = guidance_texts(request.prompt, request.negative_prompt, scale)
         placement = self.prior.placement

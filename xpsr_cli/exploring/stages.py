@@ -97,6 +97,15 @@ def guidance_texts(prompt: str, negative_prompt: str, scale: float) -> list[str]
     return [prompt] if scale == 1 else [negative_prompt, prompt]
 
 
+def words_only(request: Request, name: str) -> None:
+    """:class:`UsageError` for a request that mixes the picture into the words, of a prior that cannot."""
+    if request.image_weight:
+        raise UsageError(
+            f"image_weight is {request.image_weight:g}, but {name} has no image embeddings to mix with the words.",
+            "Leave it at 0, or use an unCLIP prior.",
+        )
+
+
 def cascade_sizes(small: Size, large: Size, native: Sequence[int], name: str) -> list[Size | None]:
     """The size at which each model of a cascade works, or ``None`` for one that is left out.
 
