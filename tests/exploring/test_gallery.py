@@ -31,8 +31,8 @@ def page(tmp_path_factory):
     pictures = [("given", png((9, 9, 9), 4))]
     pictures += [(card.file, png(colour, 64)) for card, colour in zip(cards, COLOURS, strict=True)]
     slider = Slider(slider_html(pictures), page_assets())
-    words = ["a <b>house</b> & $garden", "a tree"]
-    text = gallery_page("tiny.png", ["4 x 4 pixels"], words, cards, png((9, 9, 9), 4), slider)
+    words = {"a <b>house</b> & $garden": "differ by 0.1", "a tree": "differ by 0.2"}
+    text = gallery_page("tiny.png", "4 x 4 pixels", words, cards, png((9, 9, 9), 4), slider)
     path = tmp_path_factory.mktemp("gallery") / "gallery.html"
     path.write_text(text, encoding="utf-8")
     return path
@@ -42,6 +42,7 @@ def test_words_are_shown_as_they_are(page):
     text = page.read_text(encoding="utf-8")
     assert "a &lt;b&gt;house&lt;/b&gt; &amp; $garden" in text
     assert "<b>house" not in text
+    assert "<li>a tree <span>differ by 0.2</span></li>" in text
     assert "no difference to the given picture; 40.0 dB before a repair of 0.0400" in text
 
 

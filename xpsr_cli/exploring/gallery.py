@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -18,6 +18,7 @@ from xpsr_cli import __version__
 from xpsr_cli.exploring.records import Agreement
 
 _DB_SHOWN_AT_MOST = 999
+_PROMPTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,13 @@ class Slider:
 
 
 def gallery_page(
-    title: str, facts: Sequence[str], prompts: Sequence[str], cards: Sequence[Card], given_png: bytes, slider: Slider
+    title: str, fact: str, prompts: Mapping[str, str], cards: Sequence[Card], given_png: bytes, slider: Slider
 ) -> str:
-    """The page, as HTML. ``facts`` are plain lines under the title, ``given_png`` the small picture as a PNG file."""
+    """The page, as HTML.
+
+    ``fact`` is a line under the title; ``prompts`` are the prompts in their order, with what is said of the answers to
+    each; ``given_png`` is the small picture as a PNG file. All texts are plain.
+    """
     folder = files("xpsr_cli.exploring") / "assets"
     page, style, script = ((folder / f"gallery.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     options = "".join(f'<option value="{n}">{n}: {escape(text)}</option>' for n, text in enumerate(prompts, 1))
@@ -56,10 +61,12 @@ def gallery_page(
         script=script,
         assets=slider.assets,
         figure=slider.figure,
-        facts="".join(f"<p>{escape(fact)}</p>\n" for fact in facts),
+        fact=escape(fact),
+        state="open" if len(prompts) <= _PROMPTS_SHOWN else "",
+        prompts="".join(f"<li>{escape(text)} <span>{escape(said)}</span></li>\n" for text, said in prompts.items()),
         options=options,
         given=_given(given_png),
-        cards="\n".join(_card(pane, card, prompts[card.prompt - 1]) for pane, card in enumerate(cards, 1)),
+        cards="\n".join(_card(pane, card, list(prompts)[card.prompt - 1]) for pane, card in enumerate(cards, 1)),
         version=escape(__version__),
     )
 

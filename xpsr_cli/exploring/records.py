@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from xpsr_cli import __version__
@@ -146,3 +147,12 @@ def is_same_work(found: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> 
 def _request_of(manifest: Mapping[str, Any]) -> Any:
     """What of a manifest is asked for, as JSON gives it back."""
     return json.loads(json.dumps({k: v for k, v in manifest.items() if k not in ("command", _RESULTS)}))
+
+
+def is_record(path: Path) -> bool:
+    """Whether an exploration has left this file as its record."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(read, dict) and read.get("command") == COMMAND
