@@ -13,12 +13,13 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from tiny_cascade import WORDS, save_tiny_cascade
 from tiny_priors import save_deepfloyd, save_prior_folder, save_tiny_autoencoder, save_unclip
 from transformers import CLIPTextModel, T5EncoderModel
 
 from xpsr_cli import weights
 from xpsr_cli.device import Placement
-from xpsr_cli.errors import UsageError, WeightsError, XpsrError
+from xpsr_cli.errors import OutOfMemoryError, UsageError, WeightsError, XpsrError
 from xpsr_cli.exploring.prior_loading import load_prior
 from xpsr_cli.exploring.published import load_network, weights_files
 from xpsr_cli.weights import Kind, WeightsEntry, WeightsFile
@@ -117,6 +118,18 @@ def test_a_registered_name_that_is_not_installed_says_how_to_get_it(registered: 
         assert (error.message, error.hint) == ("The model karlo is not installed.", "Run: xpsr weights pull karlo")
 
 
+def test_the_cascade_that_ships_is_found_by_name_and_by_folder(
+    registered: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny_cascade(tmp_path / "shipped" / "xpsr-words")
+    assert load_prior(str(folder), PLACEMENT).vocabulary == list(WORDS)
+    registered("xpsr-words", shipped=True)
+    assert "not installed" in refusal("xpsr-words").message
+    monkeypatch.setattr("xpsr_cli.exploring.prior_loading.shipped_folder", lambda: tmp_path / "shipped")
+    assert load_prior("xpsr-words", PLACEMENT).vocabulary == list(WORDS)
+    assert "one folder too many for pixel-cascade" in refusal(f"xpsr-words,{folder}").message
+
+
 @pytest.mark.parametrize("kind", ["StableDiffusionXLPipeline", "KandinskyV22Pipeline"])
 def test_other_pipelines_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}), encoding="utf-8")
@@ -155,6 +168,18 @@ def test_folders_that_do_not_belong_together_are_refused(models: dict[str, Path]
 
 def test_a_folder_too_many_is_refused(models: dict[str, Path]) -> None:
     assert "one folder too many" in refusal(f"{models['sd']},{models['tiny']},{models['tiny']}").message
+
+
+def test_a_model_larger_than_the_memory_is_one_sentence(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(UNet2DConditionModel, "from_pretrained", full)
+    error = refusal(str(models["sd"]))
+    assert isinstance(error, OutOfMemoryError)
+    assert error.message == f"The memory does not suffice for loading {models['sd']}."
 
 
 def copied(models: dict[str, Path], tmp_path: Path) -> Path:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from xpsr_cli.device import Placement
+from xpsr_cli.device import Placement, memory_errors
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.exploring.priors import Prior
 from xpsr_cli.exploring.published import MODEL_INDEX
 from xpsr_cli.models.folders import CONFIG, read_json
+from xpsr_cli.models.pixel_cascade import KIND as CASCADE
 from xpsr_cli.weights import MODEL_CARD, WeightsEntry, hub_folder, installed_folder, load_registry, shipped_folder
 
-SHIPPED_KIND = "pixel-cascade"
 _SUPPORTED = "Supported are DeepFloyd IF, unCLIP (Karlo), Stable Diffusion 1.x and 2.x, and xpsr's own pixel cascade."
 
 
@@ -34,18 +34,20 @@ def load_prior(name: str, placement: Placement) -> Prior:
     Raises:
         WeightsError: it is not there, not whole, or of a kind that is not supported.
         MissingExtraError: its tokenizer needs a package that is not installed.
+        OutOfMemoryError: the networks are too large for the device.
     """
     names = [part.strip() for part in name.split(",") if part.strip()]
     if not names:
         raise UsageError("prior is empty.", "Give the name of a model, a folder or a hub id.")
     found = [_Found(folder, _kind(folder)) for part in names for folder in _folders(part)]
     main, others = found[0], found[1:]
-    if main.kind == SHIPPED_KIND:
-        from xpsr_cli.exploring.cascade import load_cascade
+    with memory_errors(f"loading {name}", "Choose a smaller model, --precision bf16, or --device cpu."):
+        if main.kind == CASCADE:
+            from xpsr_cli.exploring.cascade import load_cascade
 
-        _none_beside(main, others)
-        return load_cascade(main.folder, placement)
-    return _published(name, main, others, placement)
+            _none_beside(main, others)
+            return load_cascade(main.folder, placement)
+        return _published(name, main, others, placement)
 
 
 def _published(name: str, main: _Found, others: list[_Found], placement: Placement) -> Prior:

@@ -18,7 +18,7 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from xpsr_cli.device import Placement
+from xpsr_cli.device import Placement, is_out_of_memory
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.models.folders import CONFIG, check_shapes, read_json
@@ -102,6 +102,8 @@ def load_network(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
         with _silence():
             network, info = cls.from_pretrained(folder, torch_dtype=dtype, **options)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise WeightsError(
             f"{folder} cannot be loaded as {cls.__name__}: {str(error).strip().splitlines()[0]}",
             "Fetch the model again.",
