@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from xpsr_cli.exploring.sheet import CELL_PX, MOST_COLUMNS, SheetRow, SheetSample, draw_sheet, wrapped
+from xpsr_cli.exploring.sheet import CELL_PX, MOST_COLUMNS, SheetRow, SheetSample, draw_sheet, without_accents, wrapped
 
 GIVEN = np.full((4, 6, 3), (10, 200, 30), np.uint8)
 
@@ -81,3 +81,29 @@ def test_wrapped_lines_hold_all_of_the_text(text):
 def test_the_sheet_is_a_picture_without_transparency():
     assert isinstance(made := draw_sheet(GIVEN, [SheetRow("a", [sample((1, 2, 3))])], title="t"), Image.Image)
     assert made.mode == "RGB"
+
+
+def test_prompts_of_any_alphabet_are_drawn():
+    rows = [SheetRow("H\u00e4user, \u0414\u043e\u043c, \u5bb6", [sample((255, 0, 0))])]
+    assert area_of(draw_sheet(GIVEN, rows, title=""), (0, 0, 0)) > 20
+
+
+def test_without_a_font_for_it_a_text_becomes_ascii():
+    assert without_accents("H\u00e4user, \u00f1and\u00fa, \u0414\u043e\u043c") == "Hauser, nandu, ???"
+
+
+def test_a_sheet_is_drawn_where_no_font_is_installed(monkeypatch):
+    asked = []
+    truetype = ImageFont.truetype
+
+    def only_pillows(font, *size, **more):
+        if isinstance(font, str):
+            asked.append(font)
+            raise OSError("no such font")
+        return truetype(font, *size, **more)
+
+    monkeypatch.setattr(ImageFont, "truetype", only_pillows)
+    rows = [SheetRow("H\u00e4user", [sample((255, 0, 0))])]
+    plain = [SheetRow("Hauser", [sample((255, 0, 0))])]
+    assert np.array_equal(draw_sheet(GIVEN, rows, title=""), draw_sheet(GIVEN, plain, title=""))
+    assert len(asked) > 1

@@ -58,7 +58,10 @@ def explore(
         float, typer.Option(help="How much the picture counts beside the words, 0 to 1, for unCLIP priors.")
     ] = 0.0,
     prior: Annotated[
-        str, typer.Option(help="The image model: a name, a folder, or a hub id in the local cache.")
+        str,
+        typer.Option(
+            help="The image model: a name, a folder, or a hub id in the local cache; two parts with a comma."
+        ),
     ] = DEFAULT_PRIOR,
     seed: Annotated[int, typer.Option(help="Seed of the first answer; the next ones count on.")] = 0,
     steps: StepsOption = None,

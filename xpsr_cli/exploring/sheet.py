@@ -8,7 +8,9 @@ Under each answer stands what it is reduced to, and in front of each row the giv
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
@@ -28,6 +30,8 @@ _LINE_PX = 17
 _FONT_PX = 13
 _TEXT_PX = 92  # beside a reduced picture: as wide as "repair 0.0123"
 _GREY = (96, 96, 96)
+_WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf", "arial.ttf")
+"""Fonts of many alphabets that Linux, macOS and Windows have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +59,13 @@ def draw_sheet(given: Pixels, rows: Sequence[SheetRow], *, title: str) -> Image.
     shown = _shown_size(width, height, cells)
     thumb = _thumb_size(given.shape[1], given.shape[0], shown)
     cell = max(shown[0], thumb[0] + _GAP_PX // 2 + _TEXT_PX)
-    font = ImageFont.load_default(_FONT_PX)
+    font, legible = _font_for(title, *(row.heading for row in rows))
     wide = (across + 1) * (cell + _GAP_PX) - _GAP_PX
     small = SheetSample(given, given, ["given", f"{given.shape[1]} x {given.shape[0]}"])
 
-    blocks = [_text(title, wide, font, _GREY)]
+    blocks = [_text(legible(title), wide, font, _GREY)]
     for row in rows:
-        blocks.append(_text(row.heading, wide, font))
+        blocks.append(_text(legible(row.heading), wide, font))
         for start in range(0, len(row.samples), across):
             line = [_cell(small, shown, thumb, cell, font, smooth=False)]
             line += [_cell(each, shown, thumb, cell, font) for each in row.samples[start : start + across]]
@@ -84,6 +88,21 @@ def wrapped(text: str, wide: float, font: Font) -> list[str]:
                 lines.append("")
             lines[-1] += letter
     return lines
+
+
+def _font_for(*texts: str) -> tuple[Font, Callable[[str], str]]:
+    """A font, and what makes a text legible in it: the one that comes with Pillow has no letters beyond ASCII."""
+    if not all(text.isascii() for text in texts):
+        for name in _WIDE_FONTS:
+            with suppress(OSError):
+                return ImageFont.truetype(name, _FONT_PX), str
+    return ImageFont.load_default(_FONT_PX), without_accents
+
+
+def without_accents(text: str) -> str:
+    """The text in ASCII: letters without their accents, and question marks for what has no such letter."""
+    letters = unicodedata.normalize("NFKD", text)
+    return "".join(c for c in letters if not unicodedata.combining(c)).encode("ascii", "replace").decode()
 
 
 def _shown_size(width: int, height: int, cells: int) -> tuple[int, int]:
