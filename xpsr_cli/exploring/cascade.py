@@ -3,7 +3,7 @@
 Its base makes whole pictures of up to 64 pixels, its refiner makes them four times as large, as often as it takes.
 """
 
-# shapes: H W pixels of a stage's picture, R guidance rows (1, or 2: negative, positive), L text tokens, D text width
+# shapes: H W pixels of a stage's picture, R guidance rows (1, or 2: negative, positive), L text tokens
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xpsr_cli.exploring.operators import Size
 from xpsr_cli.exploring.priors import Predict, PriorStage, Request
 from xpsr_cli.exploring.stages import GuidedNetwork, PixelStage, guidance_texts
 from xpsr_cli.integrity import hash_file
-from xpsr_cli.models.pixel_cascade import BASE, REFINER, PixelCascade, load_parts
+from xpsr_cli.models.pixel_cascade import BASE, REFINER, PixelCascade, conditions, load_parts
 from xpsr_cli.sampling.noise import window_noise
 from xpsr_cli.sampling.tiles import Blend, Window, window_grid
 
@@ -117,13 +117,13 @@ class CascadePrior:
     def _base(self, size: Size, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
         card = self._cascade.cards[BASE]
         scale = card.guidance_scale if request.guidance_scale is None else request.guidance_scale
-        words = self._words(request, scale)
+        tokens = self._tokens(request, scale)
         return GuidedNetwork(
             self._cascade.unets[BASE],
             self._placement,
             scale=scale,
-            conditions={"encoder_hidden_states": words},
-            rows=len(words),
+            conditions=conditions(BASE, self._cascade.text_encoder, tokens),
+            rows=len(tokens),
         )
 
     def _refiner(self, size: Size, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
@@ -135,37 +135,33 @@ class CascadePrior:
         signal = self._signals[level]
         noise = window_noise(Window(0, 0, *size), 3, seed=request.seed, draw=_LEVEL_NOISE)
         seen = signal.sqrt() * enlarged + (1 - signal).sqrt() * noise
-        words = self._words(request, card.guidance_scale)
-        conditions = {
-            "encoder_hidden_states": words,
-            "class_labels": torch.full((len(words),), level, device=self._placement.device),
-        }
+        tokens = self._tokens(request, card.guidance_scale)
+        levels = torch.full((len(tokens),), level, device=self._placement.device)
+        told = conditions(REFINER, self._cascade.text_encoder, tokens, levels)
 
         def part(window: Window) -> GuidedNetwork:
             return GuidedNetwork(
                 self._cascade.unets[REFINER],
                 self._placement,
                 scale=card.guidance_scale,
-                conditions=conditions,
+                conditions=told,
                 beside=window.crop(seen),
-                rows=len(words),
+                rows=len(tokens),
             )
 
         return _in_parts(part, size)
 
-    def _words(self, request: Request, scale: float) -> Tensor:
-        """(R, L, D) of the texts, on the device."""
-        texts = guidance_texts(request.prompt, request.negative_prompt, scale)
+    def _tokens(self, request: Request, scale: float) -> Tensor:
+        """(R, L) of the texts, on the device."""
         tokenizer = self._cascade.tokenizer
-        tokens = tokenizer(
-            texts,
+        tokens: Tensor = tokenizer(
+            guidance_texts(request.prompt, request.negative_prompt, scale),
             padding="max_length",
             max_length=tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         )["input_ids"]
-        words: Tensor = self._cascade.text_encoder(tokens.to(self._placement.device)).last_hidden_state
-        return words
+        return tokens.to(self._placement.device)
 
 
 def _in_parts(part: Any, size: Size) -> Predict:

@@ -1,9 +1,11 @@
-"""The folder of a pixel cascade: text encoder, a base that draws small pictures, a refiner that enlarges them.
+"""A pixel cascade and its folder: text encoder, a base that draws small pictures, a refiner that enlarges them.
 
 The form of Imagen and DeepFloyd IF at small size. ``base/`` and ``refiner/`` are diffusers' ``UNet2DConditionModel``;
-the refiner takes its noisy picture and the enlarged smaller one as six channels, and how noisy the latter was made as
-``class_labels``. ``xpsr.json`` says how they are used, and which words they know.
+the refiner takes its noisy picture and the enlarged smaller one as six channels. ``xpsr.json`` says how they are used,
+and which words they know.
 """
+
+# shapes: B batch, L text tokens
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from xpsr_cli.errors import WeightsError
@@ -52,6 +54,31 @@ class PixelCascade:
 def is_cascade(folder: Path) -> bool:
     """Whether the card of a folder says that it is one."""
     return (folder / MODEL_CARD).is_file() and read_json(folder / MODEL_CARD).get("kind") == KIND
+
+
+def conditions(
+    stage: str, text_encoder: CLIPTextModel, tokens: Tensor, levels: Tensor | None = None
+) -> dict[str, Tensor]:
+    """What the UNet of a stage is told beside its picture, by the names of its arguments.
+
+    Args:
+        stage: the base or the refiner.
+        tokens: (B, L) of the texts. Those behind the end of a text are not attended to: they would drown its words.
+        levels: (B,) timesteps to which a refiner's enlarged pictures were noised.
+
+    Returns:
+        The words, and as ``class_labels`` those levels or, for a base, the text as one vector.
+    """
+    encoded = text_encoder(tokens)
+    ends = (tokens == text_encoder.config.eos_token_id).long()
+    told = {
+        "encoder_hidden_states": encoded.last_hidden_state,
+        "encoder_attention_mask": ends.cumsum(1) - ends == 0,  # as far as the first end
+    }
+    if stage == BASE:
+        return {**told, "class_labels": encoded.pooler_output}
+    assert levels is not None
+    return {**told, "class_labels": levels}
 
 
 def load_parts(folder: Path) -> PixelCascade:

@@ -168,9 +168,8 @@ def build_unet(sizes: PriorModelRecipe, text_width: int) -> UNet2DConditionModel
         norm_num_groups=sizes.norm_num_groups,
         cross_attention_dim=text_width,
         only_cross_attention=refines,
-        addition_embed_type="text",
-        addition_embed_type_num_heads=sizes.attention_head_dim,
-        class_embed_type="timestep" if refines else None,
+        class_embed_type="timestep" if refines else "projection",
+        projection_class_embeddings_input_dim=None if refines else text_width,
     )
 
 

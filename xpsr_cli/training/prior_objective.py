@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from xpsr_cli.models.pixel_cascade import REFINER
+from xpsr_cli.models.pixel_cascade import REFINER, conditions
 from xpsr_cli.training.prior_networks import PriorNetworks
 
 MOST_NOISE = 400
@@ -56,12 +56,12 @@ class PriorObjective(nn.Module):
                 ids; what :meth:`draw` returned for it.
         """
         clean, noise, timesteps = batch["target_pm1"], batch["noise"], batch["timesteps"]
-        words = self.networks.text_encoder(batch["high"]).last_hidden_state
-        seen, options = self.scheduler.add_noise(clean, noise, timesteps), {}
+        told = conditions(self.networks.stage, self.networks.text_encoder, batch["high"], batch.get("levels"))
+        seen = self.scheduler.add_noise(clean, noise, timesteps)
         if self.networks.stage == REFINER:
             smaller = self.scheduler.add_noise(batch["enlarged_pm1"], batch["level_noise"], batch["levels"])
-            seen, options = torch.cat([seen, smaller], dim=1), {"class_labels": batch["levels"]}
-        prediction = self.networks.unet(seen, timesteps, words, **options).sample.float()
+            seen = torch.cat([seen, smaller], dim=1)
+        prediction = self.networks.unet(seen, timesteps, **told).sample.float()
         loss = F.mse_loss(prediction, self.scheduler.get_velocity(clean, noise, timesteps))
         return {"total": loss, "noise": loss.detach()}
 
