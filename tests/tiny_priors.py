@@ -32,6 +32,7 @@ from xpsr_cli.training.build import build_tokenizer
 
 BASE_PX, REFINED_PX = 16, 32
 """What 64 and 256 are for the published cascades."""
+SIDES = (BASE_PX, REFINED_PX)
 WIDTH = 12
 _IF_UNET: dict[str, Any] = {
     "out_channels": 6,
@@ -48,7 +49,6 @@ _IF_UNET: dict[str, Any] = {
 }
 _UNCLIP_DECODER: dict[str, Any] = _IF_UNET | {"in_channels": 3, "class_embed_type": "identity", "act_fn": "silu"}
 _ENLARGER: dict[str, Any] = {
-    "sample_size": REFINED_PX,
     "in_channels": 6,
     "out_channels": 3,
     "block_out_channels": (8, 8),
@@ -61,15 +61,15 @@ _ENLARGER: dict[str, Any] = {
 }
 
 
-def save_deepfloyd(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
+def save_deepfloyd(folder: Path, *, sides: tuple[int, int] = SIDES, seed: int = 0) -> tuple[Path, Path]:
     """Write IF-I and IF-II, with the fields that set their UNets apart from Stable Diffusion's."""
     torch.manual_seed(seed)
     first, second = folder / "IF-I", folder / "IF-II"
     texts = {"encoder_hid_dim": 8, "encoder_hid_dim_type": "text_proj", "addition_embed_type": "text"}
     texts |= {"addition_embed_type_num_heads": 2, "resnet_skip_time_act": True}
     texts |= {"cross_attention_norm": "group_norm", "cross_attention_dim": 32}  # of 32 groups
-    _save(UNet2DConditionModel(**(_IF_UNET | texts), in_channels=3, sample_size=BASE_PX), first / "unet")
-    refiner = {"in_channels": 6, "class_embed_type": "timestep", "sample_size": REFINED_PX}
+    _save(UNet2DConditionModel(**(_IF_UNET | texts), in_channels=3, sample_size=sides[0]), first / "unet")
+    refiner = {"in_channels": 6, "class_embed_type": "timestep", "sample_size": sides[1]}
     refiner |= {"only_cross_attention": True, "mid_block_only_cross_attention": False}
     _save(UNet2DConditionModel(**(_IF_UNET | texts), **refiner), second / "unet")
     tokenizer = save_t5_tokenizer(first / "tokenizer")
@@ -102,7 +102,7 @@ def save_t5_tokenizer(folder: Path) -> T5TokenizerFast:
     return tokenizer
 
 
-def save_unclip(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
+def save_unclip(folder: Path, *, sides: tuple[int, int] = SIDES, seed: int = 0) -> tuple[Path, Path]:
     """Write the text-to-image folder, and of the image-variation one what the other has not."""
     torch.manual_seed(seed)
     main, variation = folder / "karlo", folder / "karlo-image-variations"
@@ -124,9 +124,9 @@ def save_unclip(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
     _save(UnCLIPTextProjModel(clip_extra_context_tokens=2, **widths), main / "text_proj")
     heads = {"num_attention_heads": 2, "attention_head_dim": 6, "num_layers": 1}
     _save(PriorTransformer(**heads, embedding_dim=WIDTH, num_embeddings=77), main / "prior")
-    _save(UNet2DConditionModel(**_UNCLIP_DECODER, sample_size=BASE_PX), main / "decoder")
+    _save(UNet2DConditionModel(**_UNCLIP_DECODER, sample_size=sides[0]), main / "decoder")
     for part in ("super_res_first", "super_res_last"):
-        _save(UNet2DModel(**_ENLARGER), main / part)
+        _save(UNet2DModel(**_ENLARGER, sample_size=sides[1]), main / part)
     sampled = {"prediction_type": "sample", "clip_sample_range": 5.0}
     UnCLIPScheduler(**sampled).save_pretrained(main / "prior_scheduler")
     UnCLIPScheduler(variance_type="learned_range").save_pretrained(main / "decoder_scheduler")
