@@ -11,6 +11,8 @@ import pytest
 import torch
 from analytic_priors import GaussianPrior, ShapesPrior
 from PIL import Image
+from tiny_cascade import save_tiny_cascade
+from tiny_priors import save_deepfloyd, save_prior_folder, save_unclip
 
 from xpsr_cli.errors import UsageError
 from xpsr_cli.exploring.diversity import measure
@@ -438,6 +440,53 @@ def test_a_prior_that_is_not_there(xpsr, tmp_path, monkeypatch, prior, words):
     assert (code, out) == (4, "")
     assert words in err
     assert not (tmp_path / "xpsr-explore").exists()
+
+
+def _cascade(folder):
+    return str(save_tiny_cascade(folder / "cascade"))
+
+
+def _deepfloyd(folder):
+    return ",".join(str(part) for part in save_deepfloyd(folder, sides=(32, 64)))
+
+
+def _unclip(folder):
+    return str(save_unclip(folder, sides=(32, 64))[0])
+
+
+def _stable_diffusion(folder):
+    return str(save_prior_folder(folder / "sd"))
+
+
+@pytest.mark.parametrize("save", [_cascade, _deepfloyd, _unclip, _stable_diffusion])
+def test_networks_of_every_kind_go_through_the_whole_command(xpsr, tmp_path, monkeypatch, save):
+    monkeypatch.chdir(tmp_path)
+    prior = save(tmp_path)
+    values = np.random.default_rng(0).integers(70, 180, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(values).save("tiny.png")
+    wanted = ["--prior", prior, "--samples", 2, "--steps", 4, "--prompt", "water", "--precision", "fp32"]
+    code, _, err = explore(xpsr, *wanted, "--prompt", "a photo of a cat", "--html")
+    assert code == 0, err
+    made = pictures(tmp_path / "out")
+    assert len(made) == 4
+    assert made["prompt1-seed0.png"] != made["prompt1-seed1.png"]
+    for name in made:
+        assert agreement(tmp_path / "out" / name) >= 50
+    before = (tmp_path / "out" / "explore.json").read_bytes()
+    again = explore(xpsr, *wanted, "--prompt", "a photo of a cat", "--html", "--json")
+    assert again.out.count("done before") == 4
+    assert (tmp_path / "out" / "explore.json").read_bytes() == before
+
+
+def test_the_words_of_a_trained_cascade_are_its_vocabulary(xpsr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (16, 16), (90, 120, 150)).save("tiny.png")
+    prior = _cascade(tmp_path)
+    code, _, err = explore(
+        xpsr, "--prior", prior, "--samples", 1, "--steps", 2, "--prompt", "a zebra by the water", scale=2
+    )
+    assert code == 0
+    assert "tiny was not trained on: zebra. It knows: water, sky." in err
 
 
 def test_the_picture_is_never_replaced(xpsr, here):

@@ -28,7 +28,6 @@ from xpsr_cli.photos.whole_file import whole_or_absent
 
 if TYPE_CHECKING:
     from xpsr_cli.cli.explore_run import Exploration
-    from xpsr_cli.photos.photo import Pixels
 
 _NO_WORDS = "(no words)"
 
@@ -155,12 +154,12 @@ def _page(files: AnswerFiles, fact: str, record: ExplorationRecord, rows: Sequen
     from xpsr_cli.evaluation.page_pictures import encode_png
     from xpsr_cli.evaluation.slider import page_assets, slider_html
 
-    pictures: list[tuple[str, Path | Pixels]] = [("given", files.given.pixels)]
+    pictures: list[tuple[str, bytes]] = [("given", encode_png(files.given.pixels))]
     cards = []
     for row in rows:
         for answer in row.answers:
             seed = answer.request.seed
-            pictures.append((f"prompt {row.number}, seed {seed}", answer.file))
+            pictures.append((f"prompt {row.number}, seed {seed}", answer.file.read_bytes()))
             cards.append(Card(row.number, seed, answer.file.name, answer.agreement, encode_png(answer.reduced)))
     prompts = {prompt.prompt or _NO_WORDS: _spread(prompt) for prompt in record.prompts}
     slider = Slider(slider_html(pictures), page_assets())
