@@ -2,8 +2,8 @@
 
 import json
 import logging
-import re
 import os
+import re
 import shutil
 import signal
 import socket
