@@ -12,7 +12,7 @@ import torch
 from tiny_cascade import WORDS, save_tiny_cascade, tiny_cascade
 
 from xpsr_cli.errors import WeightsError
-from xpsr_cli.models.pixel_cascade import BASE, REFINER, is_cascade, load_parts
+from xpsr_cli.models.pixel_cascade import BASE, REFINER, conditions, is_cascade, load_parts
 from xpsr_cli.weights import MODEL_CARD
 
 
@@ -87,3 +87,21 @@ def test_what_is_not_whole_is_refused(folder: Path, tmp_path: Path, harm: Callab
     harm(broken)
     with pytest.raises(WeightsError, match=words):
         load_parts(broken)
+
+
+@pytest.mark.parametrize("stage", [BASE, REFINER])
+def test_nothing_behind_the_end_of_a_text_counts(stage: str) -> None:
+    cascade = tiny_cascade()
+    end = cascade.tokenizer.eos_token_id
+    tokens = torch.full((3, 77), end)
+    tokens[:, :4] = torch.tensor([cascade.tokenizer.bos_token_id, 5, 7, end])
+    tokens[1, 4:] = 9
+    tokens[2, 2] = 8
+    levels = torch.tensor([50] * 3) if stage == REFINER else None
+    unet = cascade.unets[stage]
+    picture = torch.randn(1, unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        told = conditions(stage, cascade.text_encoder, tokens, levels)
+        ended, longer, other = unet(picture.expand(3, -1, -1, -1), 500, **told).sample
+    torch.testing.assert_close(longer, ended)
+    assert float((other - ended).abs().max()) > 10 * float((longer - ended).abs().max())

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -71,9 +72,13 @@ def conditions(
     """
     encoded = text_encoder(tokens)
     ends = (tokens == text_encoder.config.eos_token_id).long()
+    text = ends.cumsum(1) - ends == 0  # as far as the first end
     told = {
-        "encoder_hidden_states": encoded.last_hidden_state,
-        "encoder_attention_mask": ends.cumsum(1) - ends == 0,  # as far as the first end
+        # a refiner's first attention, which is to words as well, heeds no mask: let it see the end again and again
+        "encoder_hidden_states": torch.where(
+            text[..., None], encoded.last_hidden_state, encoded.pooler_output[:, None]
+        ),
+        "encoder_attention_mask": text,
     }
     if stage == BASE:
         return {**told, "class_labels": encoded.pooler_output}
