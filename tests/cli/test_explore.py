@@ -478,6 +478,16 @@ def test_networks_of_every_kind_go_through_the_whole_command(xpsr, tmp_path, mon
     assert (tmp_path / "out" / "explore.json").read_bytes() == before
 
 
+def test_a_prompt_that_is_cut_is_said(xpsr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (16, 16), (90, 120, 150)).save("tiny.png")
+    code, _, err = explore(
+        xpsr, "--prior", _deepfloyd(tmp_path), "--samples", 1, "--steps", 1, "--prompt", "cat " * 100, scale=2
+    )
+    assert code == 0
+    assert "The prompt is longer than 77 tokens: its end is cut off." in err
+
+
 def test_the_words_of_a_trained_cascade_are_its_vocabulary(xpsr, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (16, 16), (90, 120, 150)).save("tiny.png")

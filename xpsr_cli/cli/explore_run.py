@@ -69,12 +69,13 @@ class Exploration:
 
 def run(asked: Exploration, console: Console) -> None:
     """Draw what is missing, and write the sheet, the record and the page."""
-    files, prior = _open(asked)
-    for remark in [*remarks(files.given), *_unknown(asked, prior)]:
-        console.note(remark)
-    work = _Work(asked, files, console)
-    work.check_places()
-    work.draw_missing()
+    with console.log_lines("xpsr_cli", warnings_only=True):
+        files, prior = _open(asked)
+        for remark in [*remarks(files.given), *_unknown(asked, prior)]:
+            console.note(remark)
+        work = _Work(asked, files, console)
+        work.check_places()
+        work.draw_missing()
     rows = work.rows()
     if asked.choosing:
         rows = work.keep_farthest(rows)
