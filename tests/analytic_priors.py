@@ -98,41 +98,49 @@ class GaussianPrior(OneStage):
 class ShapesPrior(OneStage):
     """A mixture of Gaussians around small pictures of shapes; its prompts are disc, square, cross and ring."""
 
-    def __init__(self, count=3000, side=16, width=0.05, steps=50, guidance_scale=3.0):
+    def __init__(self, count=2000, side=16, width=0.05, steps=50, guidance_scale=3.0):
         words = ("disc", "square", "cross", "ring")
         super().__init__((side, side), steps=steps, guidance_scale=guidance_scale, vocabulary=words)
         generator = torch.Generator().manual_seed(0)
         self.labels = torch.arange(count) % len(words)
-        self.pictures = _shapes(self.labels, side, generator).double()
+        self.pictures = _shapes(self.labels, side, generator).flatten(1).double()  # (N, 3 H W)
+        self.of = {word: self.pictures[self.labels == label].clone() for label, word in enumerate(words)}
+        self.of[""] = self.pictures
+        self.squares = {word: pictures.square().sum(1) for word, pictures in self.of.items()}
         self.variance = width**2
 
     def estimate(self, x_t, signal, prompt):
-        pictures = self.pictures[self.labels == self.vocabulary.index(prompt)] if prompt else self.pictures
+        pictures, root = self.of[prompt], signal.sqrt()
         spread = signal * self.variance + 1 - signal
-        weights = torch.softmax(-_distances(x_t, pictures * signal.sqrt()) / (2 * spread), 0)
-        mean = (weights @ pictures.flatten(1)).reshape(1, 3, *self.size)
-        return mean + signal.sqrt() * self.variance / spread * (x_t - signal.sqrt() * mean)
+        fits = root * (pictures @ x_t.flatten()) - signal / 2 * self.squares[prompt]
+        mean = (torch.softmax(fits / spread, 0) @ pictures).reshape(1, 3, *self.size)
+        return mean + root * self.variance / spread * (x_t - root * mean)
+
+    def picture(self, index):
+        """(3, H, W) of the pictures it knows."""
+        return self.pictures[index].reshape(3, *self.size)
+
+    def word(self, index):
+        return self.vocabulary[int(self.labels[index])]
 
     def energy(self, prompt):
         """Minus the log probability of a word, seen through noise of deviation 0.5."""
         word = self.labels == self.vocabulary.index(prompt)
 
         def energy(pixels):
-            fits = -_distances(pixels.double(), self.pictures) / (2 * 0.5**2)
+            fits = self._nearness(pixels.double()) / 0.5**2
             return torch.logsumexp(fits, 0) - torch.logsumexp(fits[word], 0)
 
         return energy
 
     def word_of(self, pixels_u8):
         """The word whose pictures one of (H, W, 3) uint8 is nearest to."""
-        pixels = torch.from_numpy(pixels_u8).permute(2, 0, 1)[None].double() / 127.5 - 1
-        return self.vocabulary[int(self.labels[_distances(pixels, self.pictures).argmin()])]
+        pixels = torch.from_numpy(pixels_u8).permute(2, 0, 1).double() / 127.5 - 1
+        return self.vocabulary[int(self.labels[self._nearness(pixels).argmax()])]
 
-
-def _distances(x, pictures):
-    """(N,) squared distances of one picture (1, 3, H, W) from each, but for what they have in common."""
-    pictures = pictures.flatten(1)
-    return pictures.square().sum(1) - 2 * pictures @ x.flatten()
+    def _nearness(self, pixels):
+        """(N,) minus half the squared distances from each picture, but for what they have in common."""
+        return self.pictures @ pixels.flatten() - self.squares[""] / 2
 
 
 def _shapes(labels, side, generator):

@@ -185,3 +185,33 @@ def test_more_steps_than_timesteps_are_refused():
     with pytest.raises(UsageError, match="1000"):
         make_scheduler(SchedulerName.DDPM, SD15, 1000)
     assert int(make_scheduler(SchedulerName.DDPM, SD15, 999).timesteps[0]) == 999
+
+
+@every_config
+@every_scheduler
+def test_stopping_and_going_on_changes_nothing(name, config):
+    """Step by step is the same as all at once, whatever a scheduler remembers."""
+    canvas, scheduler = LatentCanvas(4, 6, 9), make_scheduler(name, config, 5)
+    canvas.begin(start())
+    for step in range(1, 6):
+        sample(Tiled(predict, [WHOLE]), canvas, scheduler, NOISE, until=step)
+        assert canvas.step == step
+    assert torch.equal(canvas.read(WHOLE), run(name, config))
+
+
+@every_scheduler
+def test_sampling_can_begin_at_a_later_step(name):
+    """From the true picture, noised for that step, a network that knows the noise finds its way back."""
+    clean, noise = torch.randn(1, 4, 6, 9), torch.randn(1, 4, 6, 9)
+    scheduler = make_scheduler(name, {**SD15, "set_alpha_to_one": True, "final_sigmas_type": "zero"}, 8)
+    canvas = LatentCanvas(4, 6, 9)
+    canvas.begin(add_noise(scheduler, clean, noise, int(scheduler.timesteps[5])), 5)
+    asked = []
+
+    def knows(latents, timestep, window):
+        asked.append(timestep)
+        return from_x0(scheduler, clean, latents, timestep)
+
+    sample(Tiled(knows, [WHOLE]), canvas, scheduler, NOISE)
+    assert asked == scheduler.timesteps.tolist()[5:]
+    torch.testing.assert_close(canvas.read(WHOLE), clean, rtol=0, atol=1e-4)

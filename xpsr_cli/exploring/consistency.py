@@ -18,10 +18,8 @@ from torch import Tensor
 from xpsr_cli.exploring.operators import Operator
 from xpsr_cli.exploring.options import ExploreOptions, Method
 from xpsr_cli.exploring.priors import Predict
-from xpsr_cli.sampling.noise import STEP_0, NoiseSource
 from xpsr_cli.sampling.sampler import Hook
 from xpsr_cli.sampling.schedulers import DDPMScheduler, Scheduler, from_x0, signal_and_noise, to_x0
-from xpsr_cli.sampling.tiles import Window
 
 Recode = Callable[[Tensor], Tensor]
 """A canvas to pixels (1, 3, H, W) in about [-1, 1], or back."""
@@ -80,12 +78,12 @@ class Projection:
 
 
 class NoisyProjection:
-    """DDNM+: of a noisy picture no more is taken over than the noise of the next step covers.
+    """DDNM+: of a noisy picture no more is taken over than the noise that is still on the canvas covers.
 
-    The published rule (Wang et al. 2023, section 3.3 and appendix I), for each singular direction of the operator: the
-    estimate moves by ``share``, and :meth:`noise` takes from the noise of the step what the given picture's brought
-    in. Steps without noise of their own take over the part of ``y`` that its signal-to-noise ratio warrants
-    (``gamma`` = (1 - a_t) / sigma^2), as in PiGDM.
+    The rule of Wang et al. 2023 (section 3.3) for each singular direction of the operator, with the whole noise of the
+    canvas, so that it serves schedulers that add none of their own: the estimate moves by
+    ``lambda = min(1, sqrt(1 - a_t) / (sqrt(a_t) sigma / singular value))``. On a Gaussian prior, whose posterior is
+    known, that copies less noise than counting the ancestral step's own.
     """
 
     def __init__(self, operator: Operator, given_pm1: Tensor, sigma_pm1: float, scheduler: Scheduler) -> None:
@@ -96,27 +94,13 @@ class NoisyProjection:
 
     def __call__(self, x0: Tensor, timestep: int) -> Tensor:
         """The estimate, moved towards the given picture."""
-        if isinstance(self.scheduler, DDPMScheduler):
-            return self.operator.pull(x0, self.given_pm1, self._share_and_noise(timestep)[0])
-        return self.operator.correct(x0, self.given_pm1, noise_gamma(self.scheduler, timestep, self.sigma))
+        return self.operator.pull(x0, self.given_pm1, self.shares(timestep))
 
-    def noise(self, source: NoiseSource) -> NoiseSource:
-        """The noise of the steps, less what has come in with the given picture."""
-
-        def reduced(draw: int, window: Window) -> Tensor:
-            timestep = int(self.scheduler.timesteps[draw - STEP_0])
-            drawn = source(draw, window)
-            return self.operator.pull(drawn, torch.zeros_like(self.given_pm1), 1 - self._share_and_noise(timestep)[1])
-
-        return reduced
-
-    def _share_and_noise(self, timestep: int) -> tuple[Tensor, Tensor]:
-        """lambda_t, and the deviation of the noise that is left in units of the step's, (h, w) each."""
-        weight, spread = step_terms(self.scheduler, timestep)
-        brought = weight * self.sigma / self.operator.squares.sqrt()
-        share = torch.where(spread >= brought, torch.ones_like(brought), spread / brought.clamp_min(1e-12))
-        left = (spread**2 - brought**2).clamp_min(0).sqrt() / max(spread, 1e-12)
-        return share, left
+    def shares(self, timestep: int) -> Tensor:
+        """lambda of each singular direction, (h, w) float64."""
+        signal, spread = signal_and_noise(self.scheduler, timestep)
+        brought = signal * self.sigma / self.operator.squares.sqrt()
+        return (spread / brought).clamp_max(1)
 
 
 class LatentCorrection:
@@ -182,10 +166,10 @@ class EnergyGuidance:
 def pigdm(
     predict: Predict, scheduler: Scheduler, operator: Operator, given_pm1: Tensor, sigma_pm1: float, in_range: Hook
 ) -> Predict:
-    """PiGDM (Song et al. 2023): the prediction of the posterior whose estimates vary by r_t^2 = 1 - a_t.
+    """PiGDM (Song et al. 2023, algorithm 1): each step moves the canvas by ``sqrt(a_t) J^T A^+ (y - A x0)``.
 
-    ``x0 + J^T A^+ (y - A x0)`` with J the derivative of the estimate by the noisy canvas and A^+ regularised by the
-    noise. ``in_range`` is the stage's threshold.
+    J is the derivative of the estimate by the noisy canvas, and A^+ is regularised by the noise of the given picture,
+    beside estimates that vary by r_t^2 = 1 - a_t. ``in_range`` is the stage's threshold.
     """
 
     def guided(canvas: Tensor, timestep: int) -> Tensor:
@@ -197,7 +181,8 @@ def pigdm(
             change = operator.correct(seen, given_pm1, gamma).double() - seen
             pull = torch.autograd.grad((x0 * change).sum(), noisy)[0]
         signal, _ = signal_and_noise(scheduler, timestep)
-        return from_x0(scheduler, seen + signal * pull.double(), canvas, timestep)
+        weight, _ = step_terms(scheduler, timestep)  # a step moves by this times what its estimate does
+        return from_x0(scheduler, seen + signal / weight * pull.double(), canvas, timestep)
 
     return guided
 

@@ -97,7 +97,7 @@ class ExploreOptions:
     travel: Travel = field(default_factory=Travel)
     start: Tensor | None = field(default=None, compare=False, repr=False)
     strength: float = 1.0
-    energy_weight: float = 0.1
+    energy_weight: float = 0.5
     rounds: int = ROUNDS
 
     def __post_init__(self) -> None:

@@ -14,7 +14,6 @@ from xpsr_cli.errors import UsageError
 from xpsr_cli.exploring.consistency import (
     EnergyGuidance,
     LatentCorrection,
-    NoisyProjection,
     Threshold,
     chain,
     followed,
@@ -85,9 +84,7 @@ class StageDrawing:
             for again in range(repeat):
                 if again:
                     canvas.begin(self._returned(canvas, begin, again), begin)
-                noise = self._noise_of(again)
-                noise = project.noise(noise) if isinstance(project, NoisyProjection) else noise
-                sample(denoiser, canvas, self.scheduler, noise, hook=hook, until=begin + length)
+                sample(denoiser, canvas, self.scheduler, self._noise_of(again), hook=hook, until=begin + length)
         return self._decode(canvas.read(self.place))
 
     def _hook(self, project: Hook | None, energy: Callable[[Tensor], Tensor] | None) -> Hook | None:
