@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +61,8 @@ class Threshold:
     def __call__(self, x0: Tensor, timestep: int) -> Tensor:
         """The estimate (1, c, H, W) within range."""
         if self.dynamic:
-            limit = torch.quantile(x0.abs().flatten().float(), self.ratio).clamp(1, max(self.most, 1)).to(x0.dtype)
+            quantile = float(np.quantile(x0.abs().float().numpy(), self.ratio))  # torch's own has a limit of size
+            limit = min(max(quantile, 1.0), max(self.most, 1.0))
             return x0.clamp(-limit, limit) / limit
         return x0.clamp(-self.range, self.range) if self.clip else x0
 
