@@ -77,6 +77,8 @@ def shapes(pictures: int, steps: int) -> None:
             right, other, spreads, samples = [], [], [], []
             for index in range(pictures):
                 small_01 = operator(prior.picture(index)) / 2 + 0.5
+                noise = torch.randn(small_01.shape, generator=torch.Generator().manual_seed(index))
+                small_01 = small_01 + options.noise * noise
                 for offset, obeyed in ((0, right), (1, other)):
                     word = prior.vocabulary[(index + offset) % len(prior.vocabulary)]
                     drawn = draw(prior, small_01, options, word, 4)
