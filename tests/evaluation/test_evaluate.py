@@ -121,7 +121,6 @@ def test_seeds_are_scored_one_by_one(tmp_path, pictures):
     found = evaluate(pictures, [predicted(pictures, "m", tmp_path / "m")], [Brightness()], (), tmp_path)
     assert found.seeds == {"m": (0, 1)}
     assert found.scores["m", 1, "a", "brightness"] == scene(1).mean()
-    assert found.of_picture("m", "a", "brightness") == pytest.approx((scene(0).mean() + scene(1).mean()) / 2)
 
 
 def test_what_fails_is_told_and_the_rest_is_scored(tmp_path, pictures, metrics):

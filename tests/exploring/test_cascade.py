@@ -53,6 +53,12 @@ def test_the_stages_lead_from_the_small_picture_to_the_large_one(
     assert [stage.steps for stage in found] == [{"base": 4, "refiner": 2}[stage.name] for stage in found]
 
 
+def test_a_picture_cannot_be_mixed_into_its_words(prior: CascadePrior) -> None:
+    for stage in prior.stages((4, 4), (64, 64)):
+        with refusal(UsageError, "image_weight is 0.3", "unCLIP"):
+            stage.predictor(Request("water", image_weight=0.3), SMALL[None], None)
+
+
 def test_a_picture_that_is_too_large_is_refused(prior: CascadePrior) -> None:
     with refusal(UsageError, "2048", "2080 x 520"):
         prior.stages((26, 104), (520, 2080))

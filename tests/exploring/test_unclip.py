@@ -172,6 +172,12 @@ def test_any_scheduler_takes_the_few_steps(prior: UnclipPrior, scheduler: Schedu
     assert sample.final_db > 50
 
 
+def test_a_stage_takes_no_more_steps_than_it_has(prior: UnclipPrior) -> None:
+    options = ExploreOptions(steps=26)  # of the decoder, in whose place the enlarger stands here
+    sample = Explorer(prior).sample(torch.rand(3, 16, 16) / 2 + 0.25, REFINED, REQUEST, options)
+    assert [(stage.name, stage.steps) for stage in sample.stages] == [("enlarger", 7)]
+
+
 def test_the_picture_counts_as_much_as_it_is_said_to(prior: UnclipPrior) -> None:
     decoder, _ = prior.stages((8, 8), REFINED)
     x, given = torch.randn(1, 3, *BASE), SMALL[None] * 2 - 1

@@ -68,9 +68,3 @@ class Evaluation:
     missing: tuple[Missing, ...] = ()
     failures: tuple[Failure, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)  # versions, metric provenance, the command line
-
-    def of_picture(self, method: str, picture: str, key: str) -> float | None:
-        """The mean over the seeds of a method for one picture and one metric."""
-        values = [self.scores.get((method, seed, picture, key)) for seed in self.seeds[method]]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None

@@ -22,7 +22,7 @@ from xpsr_cli.device import Placement
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.exploring.operators import Size
 from xpsr_cli.exploring.priors import Predict, PriorStage, Request
-from xpsr_cli.exploring.stages import GuidedNetwork, PixelStage, guidance_texts
+from xpsr_cli.exploring.stages import GuidedNetwork, PixelStage, guidance_texts, words_only
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.models.pixel_cascade import BASE, REFINER, PixelCascade, conditions, load_parts
 from xpsr_cli.sampling.noise import window_noise
@@ -115,6 +115,7 @@ class CascadePrior:
         return PixelStage(name, size, self._cascade.cards[name].steps, self._cascade.scheduler_config, make)
 
     def _base(self, size: Size, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
+        words_only(request, self.name)
         card = self._cascade.cards[BASE]
         scale = card.guidance_scale if request.guidance_scale is None else request.guidance_scale
         tokens = self._tokens(request, scale)
@@ -128,6 +129,7 @@ class CascadePrior:
 
     def _refiner(self, size: Size, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
         """Of the enlarged picture before, noised a little; the given one, where none is before, stays as it is."""
+        words_only(request, self.name)
         card = self._cascade.cards[REFINER]
         smaller = given_pm1 if before_pm1 is None else before_pm1
         level = 0 if before_pm1 is None else card.noise_level

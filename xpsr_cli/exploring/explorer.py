@@ -87,7 +87,8 @@ class Explorer:
         figures = []
         stages = self.prior.stages(small, large)
         for number, stage in enumerate(stages):
-            steps = options.steps_of(stage.steps, stages[0].steps)
+            most = int(stage.scheduler_config.get("num_train_timesteps", 1000))
+            steps = min(options.steps_of(stage.steps, stages[0].steps), most)
             drawing = StageDrawing(stage, number, small_01[None] * 2 - 1, request.seed, options, steps)
             self.progress.stage(stage.name, drawing.evaluations)
             pixels = drawing.draw(stage.predictor(request, drawing.given_pm1, pixels), energy, self.progress)
