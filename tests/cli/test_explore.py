@@ -327,6 +327,14 @@ def test_sizes_need_not_divide(xpsr, here):
     assert (code, "analytic makes 64 x 64 pixels, not 64 x 52." in err) == (2, True)
 
 
+def test_a_picture_of_two_pixels_has_answers_too(xpsr, here):
+    Image.fromarray(np.random.default_rng(0).integers(60, 190, (2, 2, 3), dtype=np.uint8)).save("tiny.png")
+    assert explore(xpsr, "--samples", 3, scale=32).code == 0
+    assert agreement(here / "out" / "prompt1-seed0.png") >= 50
+    record = json.loads((here / "out" / "explore.json").read_text())
+    assert record["prompts"][0]["diversity"]["std"] > 0.05
+
+
 def test_transparency_is_enlarged_apart_from_the_colours(xpsr, here):
     tiny = Image.open("tiny.png").convert("RGBA")
     seen = np.full((SMALL, SMALL), 255, np.uint8)

@@ -129,7 +129,7 @@ def explore(
 
     for path in (picture, refine):
         if path is not None:
-            open_photo(path).close()  # what is no photo is refused before torch is imported
+            open_photo(path, least_side_px=1).close()  # what is no photo is refused before torch is imported
 
     from xpsr_cli.cli.explore_run import Exploration, run
 

@@ -85,8 +85,8 @@ def run(asked: Exploration, console: Console) -> None:
 def _open(asked: Exploration) -> tuple[AnswerFiles, Prior]:
     """The picture and the prior; what the prior cannot make is refused here, before the pixels are read."""
     with ExitStack() as open_files:
-        source = open_files.enter_context(open_photo(asked.picture))
-        refined = None if asked.refine is None else open_files.enter_context(open_photo(asked.refine))
+        source = open_files.enter_context(open_photo(asked.picture, least_side_px=1))
+        refined = None if asked.refine is None else open_files.enter_context(open_photo(asked.refine, least_side_px=1))
         size = large_size(source.info, asked.scale, None if refined is None else refined.info)
         prior = load_prior(asked.prior, choose_placement(asked.device, asked.precision))
         prior.stages((source.info.height, source.info.width), size)

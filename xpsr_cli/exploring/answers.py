@@ -29,7 +29,7 @@ from xpsr_cli.integrity import hash_file
 from xpsr_cli.photos.photo import Photo, Pixels
 from xpsr_cli.photos.provenance import make_manifest, read_provenance, with_provenance
 from xpsr_cli.photos.sink import write_photo
-from xpsr_cli.photos.source import read_photo
+from xpsr_cli.photos.source import open_photo
 from xpsr_cli.progress import Progress
 from xpsr_cli.settings import Bits, OutputOptions
 
@@ -83,7 +83,8 @@ class AnswerFiles:
             if manifest is None or not is_same_work(manifest, self._manifest(request)):
                 return None
             results = results_of(manifest)
-            pixels = read_photo(file).pixels
+            with open_photo(file, least_side_px=1) as photo:
+                pixels = Photo.from_source(photo).pixels
         except PhotoError:  # no picture, or a damaged one
             return None
         if results is None or pixels.dtype != np.uint8 or pixels.shape != (*self.size, 3):

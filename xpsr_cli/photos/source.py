@@ -23,6 +23,7 @@ from xpsr_cli.photos.png_rows import MAX_WIDTH, colours_and_alpha, decode_png
 from xpsr_cli.photos.stored import MAX_STREAMED_PIXELS, SpooledPicture, StoredHeader, StoredPicture, check_size
 from xpsr_cli.photos.tiff_picture import open_tiff
 from xpsr_cli.photos.whole_picture import open_whole
+from xpsr_cli.settings import MIN_SIDE_PX
 
 _BAND_SAMPLES = 2**22
 
@@ -41,14 +42,14 @@ _SIDEWAYS = frozenset({5, 6, 7, 8})  # rows of the file are columns of the uprig
 _ROWS_REVERSED, _COLUMNS_REVERSED = frozenset({3, 4, 6, 7}), frozenset({2, 3, 7, 8})
 
 
-def open_photo(path: str | Path, *, spool_folder: Path | None = None) -> PhotoSource:
+def open_photo(path: str | Path, *, spool_folder: Path | None = None, least_side_px: int = MIN_SIDE_PX) -> PhotoSource:
     """The photo in a PNG, JPEG, WebP, AVIF or TIFF file, told by its content whatever its name.
 
     Only the header is read now; windows of the upright picture are decoded when they are asked for. What cannot be
     read without loss (several pictures, HDR, inks without a profile) and what is no photo is one :class:`PhotoError`
     that names the file. Pixels of large files that must be decoded from their beginning (PNG, JPEG, WebP, AVIF) are
     laid by in ``spool_folder``, the system's folder for temporary files (``TMPDIR``) when ``None``, until the source
-    is closed. Windows may be read from several threads.
+    is closed. Pictures with a side below ``least_side_px`` are refused. Windows may be read from several threads.
     """
     path = Path(path)
     photo_format = _identify(path)
@@ -56,7 +57,9 @@ def open_photo(path: str | Path, *, spool_folder: Path | None = None) -> PhotoSo
     try:
         with _named(path):
             stream = path.open("rb")
-            return _FilePhoto(path, stream, _OPEN[photo_format](path, stream, spool_folder))
+            photo = _FilePhoto(path, stream, _OPEN[photo_format](path, stream, spool_folder))
+            _check_sides(photo.info, path, least_side_px)
+            return photo
     except BaseException:
         if stream is not None:
             stream.close()
@@ -223,6 +226,14 @@ def _identify(path: Path) -> PhotoFormat:
         what = f"{path} is {kind} file" if kind else f"{path} is not a photo"
         raise PhotoError(f"{what}, as its first bytes show.", f"Give {formats.FORMAT_NAMES} files.")
     return photo_format
+
+
+def _check_sides(info: PhotoInfo, path: Path, least_px: int) -> None:
+    if min(info.size) < least_px:
+        raise PhotoError(
+            f"{path} is {info.width} x {info.height} pixels, and no side may be below {least_px}.",
+            "Use a larger photo.",
+        )
 
 
 def _ink_profile(path: Path, header: StoredHeader, metadata: Metadata) -> CmykProfile | None:

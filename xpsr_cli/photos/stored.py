@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos.photo import Depth, Samples
 from xpsr_cli.photos.spool import Spool
-from xpsr_cli.settings import MIN_SIDE_PX
 
 MAX_STREAMED_PIXELS = 2**32
 """Most pixels of a file that is read piece by piece (TIFF, PNG)."""
@@ -98,13 +97,11 @@ class SpooledPicture:
 
 
 def check_size(path: Path, width: int, height: int, limit: int) -> None:
-    """Refuse pictures of more than ``limit`` pixels, and those with a side that is too short to be enlarged."""
+    """Refuse pictures of more than ``limit`` pixels, and those that have none."""
     if width * height > limit:
         raise PhotoError(
             f"{path} has {width} x {height} = {width * height} pixels, and {limit} is the limit.",
             "Cut it into parts first.",
         )
-    if min(width, height) < MIN_SIDE_PX:
-        raise PhotoError(
-            f"{path} is {width} x {height} pixels, and no side may be below {MIN_SIDE_PX}.", "Use a larger photo."
-        )
+    if min(width, height) < 1:
+        raise PhotoError(f"{path} is {width} x {height} pixels: there is nothing in it.", "Copy or download it again.")
