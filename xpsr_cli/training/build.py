@@ -24,7 +24,7 @@ from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.export import tokenizer_errors
-from xpsr_cli.training.recipe import MiniModelRecipe
+from xpsr_cli.training.recipe import MiniModelRecipe, PriorModelRecipe
 from xpsr_cli.training.texts import high_text
 from xpsr_cli.training.whole_folders import written_beside
 from xpsr_cli.training.words import low_prompt, negative_prompt
@@ -153,12 +153,9 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> CLIPTokeniz
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
 
 
-def build_networks(
-    recipe: MiniModelRecipe, tokenizer: CLIPTokenizer, seed: int
-) -> tuple[CLIPTextModel, ResidualAutoencoder, XpsrUNet, XpsrControlNet]:
-    """Text encoder, autoencoder, UNet and ControlNet with random weights from ``seed``."""
-    torch.manual_seed(seed)
-    text_encoder = CLIPTextModel(
+def build_text_encoder(recipe: MiniModelRecipe | PriorModelRecipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """CLIP's text encoder with random weights, for the words of ``tokenizer``."""
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=recipe.text_width,
@@ -171,6 +168,14 @@ def build_networks(
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+
+
+def build_networks(
+    recipe: MiniModelRecipe, tokenizer: CLIPTokenizer, seed: int
+) -> tuple[CLIPTextModel, ResidualAutoencoder, XpsrUNet, XpsrControlNet]:
+    """Text encoder, autoencoder, UNet and ControlNet with random weights from ``seed``."""
+    torch.manual_seed(seed)
+    text_encoder = build_text_encoder(recipe, tokenizer)
     autoencoder = ResidualAutoencoder(
         latent_channels=recipe.latent_channels,
         block_size=recipe.block_size,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.folders import check_shapes
 from xpsr_cli.models.pixel_cascade import BASE, REFINER, PixelCascade, StageCard, load_parts, save_parts
-from xpsr_cli.training.build import MAX_TOKENS, run_tokenizer
+from xpsr_cli.training.build import build_text_encoder, run_tokenizer
 from xpsr_cli.training.export import copied, tokenizer_errors
 from xpsr_cli.training.networks import Networks
 from xpsr_cli.training.recipe import PriorModelRecipe, Recipe
@@ -135,20 +135,7 @@ def build_prior(
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Text encoder and UNet with random weights from ``seed``."""
     torch.manual_seed(seed)
-    text_encoder = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=sizes.text_width,
-            intermediate_size=4 * sizes.text_width,
-            num_hidden_layers=sizes.text_layers,
-            num_attention_heads=sizes.attention_head_dim,
-            max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-    return text_encoder, build_unet(sizes, sizes.text_width)
+    return build_text_encoder(sizes, tokenizer), build_unet(sizes, sizes.text_width)
 
 
 def build_unet(sizes: PriorModelRecipe, text_width: int) -> UNet2DConditionModel:
