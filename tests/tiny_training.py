@@ -186,5 +186,5 @@ def start_processes(count: int, work: Callable[..., None], *arguments: Any) -> l
 
 def _work(environment: dict[str, str], work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ.update(environment)
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # as here: bits depend on it
     work(*arguments)
