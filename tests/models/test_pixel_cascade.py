@@ -42,9 +42,15 @@ def another_kind(folder: Path) -> None:
     (folder / MODEL_CARD).write_text('{"name": "x"}')
 
 
-def no_base(folder: Path) -> None:
+def another_stage(folder: Path) -> None:
     card = json.loads((folder / MODEL_CARD).read_text())
-    del card["stages"]["base"]
+    card["stages"]["middle"] = card["stages"].pop("base")
+    (folder / MODEL_CARD).write_text(json.dumps(card))
+
+
+def another_scorer(folder: Path) -> None:
+    card = json.loads((folder / MODEL_CARD).read_text())
+    card["scorers"].append("jury")
     (folder / MODEL_CARD).write_text(json.dumps(card))
 
 
@@ -73,7 +79,9 @@ def other_sizes(folder: Path) -> None:
     ("harm", "words"),
     [
         (another_kind, "no pixel cascade"),
-        (no_base, "has the stages refiner"),
+        (another_stage, "names refiner, middle"),
+        (another_scorer, "names scorer, judge, jury"),
+        (lambda folder: shutil.rmtree(folder / "judge"), "judge"),
         (unknown_field, "speed"),
         (exchanged, "3 input channels instead of 6"),
         (cut_off, "base"),

@@ -59,10 +59,11 @@ def test_the_last_timestep_is_pure_noise() -> None:
     assert float(objective(BASE).scheduler.alphas_cumprod[-1]) == 0
 
 
-def test_a_base_trains_its_words_and_a_refiner_has_those_of_its_base() -> None:
-    trained = {stage: objective(stage).networks.trained() for stage in (BASE, REFINER)}
-    assert any(name.startswith("text_encoder.") for name in trained[BASE])
-    assert all(name.startswith("unet.") for name in trained[REFINER])
+@pytest.mark.parametrize("stage", [BASE, REFINER])
+def test_the_words_stay_those_of_the_scorer(stage: str) -> None:
+    trained = objective(stage).networks.trained()
+    assert trained
+    assert all(name.startswith("unet.") for name in trained)
 
 
 @pytest.mark.parametrize(

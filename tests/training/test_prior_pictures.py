@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from large_photos import save_photos
 from small_photos import refusal
-from tiny_cascade import TINY_BASE, TINY_REFINER
+from tiny_cascade import TINY_BASE, TINY_REFINER, TINY_SCORER
 
 from xpsr_cli.errors import UsageError
 from xpsr_cli.training.dataset import read_photos, read_source
+from xpsr_cli.training.detail_words import DETAIL_WORDS
 from xpsr_cli.training.prior_pictures import PriorPictures
 from xpsr_cli.training.recipe import load_recipe
 
-STAGES = {"base": ("xpsr-explore-base", TINY_BASE), "refiner": ("xpsr-explore-refiner", TINY_REFINER)}
+STAGES = {
+    "scorer": ("xpsr-explore-scorer", TINY_SCORER),
+    "base": ("xpsr-explore-base", TINY_BASE),
+    "refiner": ("xpsr-explore-refiner", TINY_REFINER),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +54,27 @@ def test_the_enlarged_picture_is_the_same_place_with_a_sixteenth_of_the_pixels(p
         assert not torch.equal(enlarged, target)
 
 
+def with_words(photos: Path, *changes: str) -> PriorPictures:
+    items = pictures(photos, "base", *changes)
+    items.photos = [replace(photo, category="water", name="holiday") for photo in items.photos]
+    return items
+
+
 def test_words_are_left_out_as_often_as_the_recipe_says(photos: Path) -> None:
-    for share in (0.0, 1.0):
-        items = pictures(photos, "base", f"data.high_dropout={share}")
-        items.photos = [*(type(photo)(**{**vars(photo), "category": "water"}) for photo in items.photos)]
-        assert ["water" in items[index]["high"] for index in range(20)] == [share == 0] * 20
+    assert {with_words(photos, "data.high_dropout=1.0")[index]["high"] for index in range(20)} == {""}
+    said = [with_words(photos, "data.high_dropout=0.0")[index]["high"] for index in range(60)]
+    assert all(said)
+    assert 0.4 < sum("water" in text for text in said) / len(said) < 0.95
+    assert 0.2 < sum(any(word in text for word in DETAIL_WORDS) for text in said) / len(said) < 1
+    assert not any("holiday" in text for text in said)
+
+
+def test_a_photo_of_no_category_has_the_words_of_its_name(photos: Path) -> None:
+    items = pictures(photos, "base", "data.high_dropout=0.0")
+    items.photos = [replace(photo, category="", name="holiday") for photo in items.photos]
+    assert any("holiday" in items[index]["high"] for index in range(20))
+    items = pictures(photos, "base", "data.captions=none")
+    assert {items[index]["high"] for index in range(20)} == {""}
 
 
 def test_photos_that_would_have_to_be_enlarged_are_not_trained_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whole tiny runs of both stages of a pixel cascade: what comes out is a cascade, and no kill changes it."""
+"""Whole tiny runs of a pixel cascade, stage by stage: what comes out is a cascade, and no kill changes it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from large_photos import save_photos, sets
-from tiny_cascade import TINY_BASE, TINY_REFINER
+from tiny_cascade import TINY_BASE, TINY_REFINER, TINY_SCORER
 
-from xpsr_cli.models.pixel_cascade import BASE, REFINER, load_parts
+from xpsr_cli.models.pixel_cascade import BASE, REFINER, SCORER, load_parts
 from xpsr_cli.training.checkpoint import latest
+from xpsr_cli.training.detail_words import DETAIL_WORDS
 from xpsr_cli.training.recipe import load_recipe
 from xpsr_cli.training.train import preview, run
 
@@ -23,10 +24,23 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_photos(tmp_path_factory.mktemp("photos"), 4, 64)
 
 
+RECIPES = {
+    stage: load_recipe(f"xpsr-explore-{stage}", [*sizes])
+    for stage, sizes in ((SCORER, TINY_SCORER), (BASE, TINY_BASE), (REFINER, TINY_REFINER))
+}
+
+
 @pytest.fixture(scope="module")
-def base_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scorer_run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("scorer")
+    assert run(RECIPES[SCORER], photos, output, device="cpu")
+    return output
+
+
+@pytest.fixture(scope="module")
+def base_run(photos: Path, scorer_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("base")
-    assert run(load_recipe("xpsr-explore-base", [*TINY_BASE]), photos, output, device="cpu")
+    assert run(RECIPES[BASE], photos, output, init_from=scorer_run / "model", device="cpu")
     return output
 
 
@@ -38,27 +52,28 @@ def digests(output: Path) -> list[str]:
     return [hashlib.sha256((folder / "state" / name).read_bytes()).hexdigest() for name in names]
 
 
-def test_both_stages_become_one_cascade(photos: Path, base_run: Path, tmp_path: Path) -> None:
-    base = load_parts(base_run / "model")
-    assert (base.name, list(base.unets)) == ("xpsr-explore", [BASE])
+def test_all_stages_become_one_cascade(photos: Path, scorer_run: Path, base_run: Path, tmp_path: Path) -> None:
+    scorer, base = load_parts(scorer_run / "model"), load_parts(base_run / "model")
+    assert (base.name, list(base.unets), list(base.scorers)) == ("xpsr-explore", [BASE], [SCORER])
+    words = [part.state_dict() for part in (base.text_encoder, scorer.text_encoder, scorer.scorers[SCORER].text_model)]
+    assert all(torch.equal(value, other[key]) for other in words[1:] for key, value in words[0].items())
     assert "xpsr explore" in (base_run / "model" / "README.md").read_text(encoding="utf-8")
-    recipe = load_recipe("xpsr-explore-refiner", [*TINY_REFINER])
-    assert run(recipe, photos, tmp_path / "run", init_from=base_run / "model", device="cpu")
+    assert run(RECIPES[REFINER], photos, tmp_path / "run", init_from=base_run / "model", device="cpu")
     whole = load_parts(tmp_path / "run" / "model")
     assert list(whole.unets) == [BASE, REFINER]
     for part, before in ((whole.text_encoder, base.text_encoder), (whole.unets[BASE], base.unets[BASE])):
         assert all(torch.equal(value, before.state_dict()[key]) for key, value in part.state_dict().items())
 
 
-@pytest.mark.parametrize("stage", [BASE, REFINER])
+@pytest.mark.parametrize("stage", [SCORER, BASE, REFINER])
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
-    photos: Path, base_run: Path, tmp_path: Path, stage: str
+    photos: Path, scorer_run: Path, base_run: Path, tmp_path: Path, stage: str
 ) -> None:
-    recipe = load_recipe(f"xpsr-explore-{stage}", [*(TINY_BASE if stage == BASE else TINY_REFINER)])
-    first = None if stage == BASE else base_run / "model"
+    recipe = RECIPES[stage]
+    first = {SCORER: None, BASE: scorer_run / "model", REFINER: base_run / "model"}[stage]
     halted, straight = tmp_path / "halted", tmp_path / "straight"
     for output in (halted, straight):  # merges of equal count are ordered at random
-        shutil.copytree(base_run / "tokenizer", output / "tokenizer")
+        shutil.copytree(scorer_run / "tokenizer", output / "tokenizer")
     assert run(recipe, photos, straight, init_from=first, device="cpu")
     assert not run(recipe, photos, halted, init_from=first, device="cpu", minutes=1e-9)
     while not run(recipe, photos, halted, resume=True, device="cpu", minutes=1e-9):
@@ -67,9 +82,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 
 
 def test_a_run_is_started_previewed_and_taken_up_by_the_command(xpsr, photos: Path, tmp_path: Path) -> None:
-    command = ["train", "--config", "xpsr-explore-base", "--data", photos, *sets(TINY_BASE)]
+    command = ["train", "--config", "xpsr-explore-scorer", "--data", photos, *sets(TINY_SCORER)]
     assert xpsr(*command, "-o", tmp_path / "run", "--quiet").code == 0
     assert xpsr(*command, "-o", tmp_path / "run", "--quiet", "--resume").code == 0
-    assert load_parts(tmp_path / "run" / "model").vocabulary == []  # photos without categories
-    preview(load_recipe("xpsr-explore-refiner", [*TINY_REFINER]), photos, 3, tmp_path / "sheet.png")
+    assert load_parts(tmp_path / "run" / "model").vocabulary == [*DETAIL_WORDS]  # photos without categories
+    preview(RECIPES[REFINER], photos, 3, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 1000

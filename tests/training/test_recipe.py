@@ -13,6 +13,7 @@ from xpsr_cli.training.recipe import (
     ExistingModelRecipe,
     MiniModelRecipe,
     PriorModelRecipe,
+    ScorerRecipe,
     StableDiffusionRecipe,
     load_recipe,
 )
@@ -21,6 +22,7 @@ SHIPPED = (
     "finetune",
     "xpsr-explore-base",
     "xpsr-explore-refiner",
+    "xpsr-explore-scorer",
     "xpsr-mini",
     "xpsr-mini-smoke",
     "xpsr-sd15",
@@ -44,6 +46,7 @@ def test_these_recipes_ship_and_load() -> None:
         ("finetune", ExistingModelRecipe),
         ("xpsr-explore-base", PriorModelRecipe),
         ("xpsr-explore-refiner", PriorModelRecipe),
+        ("xpsr-explore-scorer", ScorerRecipe),
     ],
 )
 def test_the_kind_of_model_is_told_by_its_keys(name: str, kind: type) -> None:
@@ -93,7 +96,7 @@ def test_what_is_said_of_keys_is_of_keys_that_exist() -> None:
             value = getattr(value, part)
         return True
 
-    recipes = [load_recipe(name) for name in ("xpsr-mini", "xpsr-sd15", "xpsr-explore-base")]
+    recipes = [load_recipe(name) for name in SHIPPED]
     assert [key for key in (*CHOICES, *RANGES) if not any(known(recipe, key) for recipe in recipes)] == []
 
 

@@ -44,8 +44,9 @@ def load_cascade(folder: Path, placement: Placement) -> CascadePrior:
         WeightsError: it is none, has no refiner, or something is missing, damaged or of another shape.
     """
     cascade = load_parts(folder)
-    if REFINER not in cascade.unets:
-        raise WeightsError(f"{folder} has no {REFINER}/ folder.", "Train one with --config xpsr-explore-refiner.")
+    for stage in (BASE, REFINER):
+        if stage not in cascade.unets:
+            raise WeightsError(f"{folder} has no {stage}/ folder.", f"Train one with --config xpsr-explore-{stage}.")
     return CascadePrior(cascade, placement)
 
 

@@ -1,8 +1,9 @@
 """A pixel cascade and its folder: text encoder, a base that draws small pictures, a refiner that enlarges them.
 
 The form of Imagen and DeepFloyd IF at small size. ``base/`` and ``refiner/`` are diffusers' ``UNet2DConditionModel``;
-the refiner takes its noisy picture and the enlarged smaller one as six channels. ``xpsr.json`` says how they are used,
-and which words they know.
+the refiner takes its noisy picture and the enlarged smaller one as six channels. ``scorer/`` and ``judge/`` are
+transformers' ``CLIPModel``: the text encoder is the scorer's, the judge shares nothing with it. ``xpsr.json`` says how
+they are used, and which words they know.
 """
 
 # shapes: B batch, L text tokens
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.models.folders import CONFIG, read_json, weights_file, write_json
@@ -26,6 +27,7 @@ from xpsr_cli.weights import MODEL_CARD
 
 KIND = "pixel-cascade"
 BASE, REFINER = "base", "refiner"
+SCORER, JUDGE = "scorer", "judge"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class StageCard:
 
 @dataclass
 class PixelCascade:
-    """A loaded cascade; one in training may lack its refiner."""
+    """A loaded cascade; one in training may lack any stage and any scorer."""
 
     name: str
     tokenizer: CLIPTokenizer
@@ -49,6 +51,7 @@ class PixelCascade:
     cards: dict[str, StageCard]  # by stage
     scheduler_config: dict[str, Any]
     vocabulary: Sequence[str]
+    scorers: dict[str, CLIPModel] = field(default_factory=dict)  # scorer and judge
     weights_files: tuple[Path, ...] = field(default=())
 
 
@@ -98,15 +101,18 @@ def load_parts(folder: Path) -> PixelCascade:
     try:
         cards = {stage: StageCard(**values) for stage, values in card["stages"].items()}
         vocabulary = [str(word) for word in card["vocabulary"]]
+        scorers = [str(name) for name in card.get("scorers", ())]
     except (KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{folder / MODEL_CARD} does not describe a pixel cascade: {error}.", "Fetch the weights again."
         ) from error
-    if not {BASE} <= cards.keys() <= {BASE, REFINER}:
-        raise WeightsError(f"{folder / MODEL_CARD} has the stages {', '.join(cards)}.", f"Needed: {BASE}, {REFINER}.")
+    for name, allowed in ((", ".join(cards), (BASE, REFINER)), (", ".join(scorers), (SCORER, JUDGE))):
+        if name and not set(name.split(", ")) <= set(allowed):
+            raise WeightsError(f"{folder / MODEL_CARD} names {name}.", f"Known are {' and '.join(allowed)}.")
     text_encoder = load_pretrained(CLIPTextModel, folder / "text_encoder")
     unets = {stage: _load_unet(folder / stage, stage) for stage in cards}
-    for network in (text_encoder, *unets.values()):
+    clips = {name: load_pretrained(CLIPModel, folder / name) for name in scorers}
+    for network in (text_encoder, *unets.values(), *clips.values()):
         network.eval().requires_grad_(False)
     return PixelCascade(
         name=str(card.get("name", folder.resolve().name)),
@@ -116,6 +122,7 @@ def load_parts(folder: Path) -> PixelCascade:
         cards=cards,
         scheduler_config=read_json(folder / "scheduler" / SCHEDULER),
         vocabulary=vocabulary,
+        scorers=clips,
         weights_files=(
             weights_file(folder / "text_encoder", TEXT_WEIGHTS),
             *(weights_file(folder / stage) for stage in cards),
@@ -128,7 +135,8 @@ def save_parts(folder: Path, cascade: PixelCascade, networks: Mapping[str, nn.Mo
 
     ``networks`` by folder name stand in for those of ``cascade``.
     """
-    parts: dict[str, Any] = {"text_encoder": cascade.text_encoder, **cascade.unets, **(networks or {})}
+    parts: dict[str, Any] = {"text_encoder": cascade.text_encoder, **cascade.unets, **cascade.scorers}
+    parts |= networks or {}
     (folder / "scheduler").mkdir(parents=True, exist_ok=True)
     cascade.tokenizer.save_pretrained(folder / "tokenizer")
     with no_progress_bar():
@@ -139,6 +147,7 @@ def save_parts(folder: Path, cascade: PixelCascade, networks: Mapping[str, nn.Mo
         "kind": KIND,
         "name": cascade.name,
         "stages": {stage: asdict(card) for stage, card in cascade.cards.items()},
+        "scorers": list(cascade.scorers),
         "vocabulary": list(cascade.vocabulary),
     }
     write_json(card, folder / MODEL_CARD)

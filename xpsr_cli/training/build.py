@@ -24,7 +24,7 @@ from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.settings import CaptionSource, ColorFix, LongPrompts, SamplingPreset, SchedulerName, Sizing, StartLatent
 from xpsr_cli.training.degradation import Degradation
 from xpsr_cli.training.export import tokenizer_errors
-from xpsr_cli.training.recipe import MiniModelRecipe, PriorModelRecipe
+from xpsr_cli.training.recipe import MiniModelRecipe, ScorerRecipe
 from xpsr_cli.training.texts import high_text
 from xpsr_cli.training.whole_folders import written_beside
 from xpsr_cli.training.words import low_prompt, negative_prompt
@@ -92,7 +92,9 @@ def check_sizes(model: Components, recipe: MiniModelRecipe, source: str) -> None
             ) from None
 
 
-def run_tokenizer(folder: Path, photos: Iterable[TrainingPhoto], captions: str) -> CLIPTokenizer:
+def run_tokenizer(
+    folder: Path, photos: Iterable[TrainingPhoto], captions: str, more: Iterable[str] = ()
+) -> CLIPTokenizer:
     """The tokenizer that a run keeps in ``folder``, made once: from every kind of prompt that it trains with.
 
     Merges of equal count are ordered at random by the tokenizer library, so a run must keep the one it began with.
@@ -101,9 +103,10 @@ def run_tokenizer(folder: Path, photos: Iterable[TrainingPhoto], captions: str) 
         folder: where it lies, or will lie.
         photos: what is trained on, with their texts.
         captions: the recipe's ``data.captions``.
+        more: what else is said, in training or later.
     """
     if not folder.is_dir():
-        keep_tokenizer(build_tokenizer(_prompts(photos, captions)), folder)
+        keep_tokenizer(build_tokenizer([*_prompts(photos, captions), *more]), folder)
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -153,7 +156,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int = 2048) -> CLIPTokeniz
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
 
 
-def build_text_encoder(recipe: MiniModelRecipe | PriorModelRecipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def build_text_encoder(recipe: MiniModelRecipe | ScorerRecipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """CLIP's text encoder with random weights, for the words of ``tokenizer``."""
     return CLIPTextModel(
         CLIPTextConfig(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xpsr_cli.photos.whole_file import whole_or_absent
 from xpsr_cli.training.listeners import Row, main_terms, read_metrics
-from xpsr_cli.training.recipe import PriorModelRecipe, Recipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ScorerRecipe
 
 _MEASURES = {"psnr": "PSNR (luma, dB)", "ssim": "SSIM", "gmsd": "GMSD", "sharpness": "sharpness, 1 is the original's"}
 _UPSCALER = (
@@ -40,7 +40,7 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
     lines = [
         f"# {recipe.name}",
         "",
-        *(_PRIOR if isinstance(recipe.model, PriorModelRecipe) else _UPSCALER),
+        *(_PRIOR if isinstance(recipe.model, PriorModelRecipe | ScorerRecipe) else _UPSCALER),
         "",
         "| | |",
         "|---|---|",

@@ -1,24 +1,25 @@
-"""The networks of a stage of a pixel cascade in training, fresh or from a model that is there."""
+"""The networks of a pixel cascade in training, fresh or from a model that is there."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel
 
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.folders import check_shapes
-from xpsr_cli.models.pixel_cascade import BASE, REFINER, PixelCascade, StageCard, load_parts, save_parts
-from xpsr_cli.training.build import build_text_encoder, run_tokenizer
+from xpsr_cli.models.pixel_cascade import BASE, REFINER, SCORER, PixelCascade, StageCard, load_parts, save_parts
+from xpsr_cli.training.build import run_tokenizer
+from xpsr_cli.training.detail_words import DETAIL_WORDS
 from xpsr_cli.training.export import copied, tokenizer_errors
 from xpsr_cli.training.networks import Networks
-from xpsr_cli.training.recipe import PriorModelRecipe, Recipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ScorerRecipe
+from xpsr_cli.training.scorer import ScorerNetworks, build_scorer
 from xpsr_cli.training.words import CATEGORIES
 
 if TYPE_CHECKING:
@@ -42,100 +43,119 @@ _NOISE_LEVEL = 100
 
 
 class PriorNetworks(Networks):
-    """Text encoder and UNet of one stage. A base trains both; a refiner leaves the text encoder as its base has it."""
+    """Text encoder and UNet of one stage. The UNet alone is trained: the words are those of the cascade's scorer."""
 
     part_names = ("text_encoder", "unet")
     recomputed = ("unet",)
 
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, stage: str) -> None:
         super().__init__()
-        self.text_encoder = text_encoder
-        self.unet = unet
+        self.text_encoder = text_encoder.requires_grad_(False)
+        self.unet = unet.requires_grad_(True)
         self.stage = stage
-        self.unet.requires_grad_(True)
-        self.text_encoder.requires_grad_(stage == BASE)
 
 
 class PriorExport:
-    """Writes a cascade with the networks in training in their place, in half precision.
+    """Writes a cascade with the network in training in its place, in half precision.
 
     Made before training moves them to a device and coarser numbers: of what it does not change it keeps a copy.
     """
 
-    def __init__(self, model: PixelCascade, networks: PriorNetworks) -> None:
+    def __init__(self, model: PixelCascade, networks: PriorNetworks | ScorerNetworks) -> None:
         self._model = model
         self._networks = networks
-        frozen: dict[str, nn.Module] = {stage: unet for stage, unet in model.unets.items() if stage != networks.stage}
-        if networks.stage != BASE:
-            frozen["text_encoder"] = model.text_encoder
-        self._frozen = {name: copied(network, torch.float16) for name, network in frozen.items()}
+        parts: dict[str, nn.Module] = {"text_encoder": model.text_encoder, **model.unets, **model.scorers}
+        changed = {networks.stage, *(["text_encoder"] if networks.stage == SCORER else [])}
+        self._frozen = {name: copied(part, torch.float16) for name, part in parts.items() if name not in changed}
 
     def __call__(self, folder: Path) -> None:
         """Write ``folder`` as the networks now are."""
-        parts = {**self._frozen, self._networks.stage: copied(self._networks.unet, torch.float16)}
-        if self._networks.stage == BASE:
-            parts["text_encoder"] = copied(self._networks.text_encoder, torch.float16)
+        trained: nn.Module
+        if isinstance(self._networks, PriorNetworks):
+            trained = copied(self._networks.unet, torch.float16)
+        else:
+            trained = copied(self._networks.scorer, torch.float16)
+        parts = {**self._frozen, self._networks.stage: trained}
+        if self._networks.stage == SCORER:
+            parts["text_encoder"] = text_encoder_of(trained)
         with tokenizer_errors():
             save_parts(folder, self._model, parts)
 
 
+def networks_of(model: PixelCascade, stage: str) -> PriorNetworks | ScorerNetworks:
+    """What is trained at a stage."""
+    if stage in model.scorers:
+        return ScorerNetworks(model.scorers[stage], stage)
+    return PriorNetworks(model.text_encoder, model.unets[stage], stage)
+
+
+def text_encoder_of(scorer: CLIPModel) -> CLIPTextModel:
+    """A scorer's text encoder on its own, in its precision."""
+    encoder = CLIPTextModel(scorer.config.text_config).to(scorer.dtype)
+    encoder.load_state_dict(scorer.text_model.state_dict())
+    return encoder
+
+
 def starting_prior(
-    recipe: Recipe, sizes: PriorModelRecipe, photos: Sequence[TrainingPhoto], output: Path, init_from: str | None
+    recipe: Recipe,
+    sizes: PriorModelRecipe | ScorerRecipe,
+    photos: Sequence[TrainingPhoto],
+    output: Path,
+    init_from: str | None,
 ) -> PixelCascade:
     """The cascade at step 0.
 
-    A base begins with random weights and the words of ``photos``, unless ``init_from`` is a cascade to go on from. A
-    refiner needs one: with its base it becomes a whole cascade.
+    A scorer begins with random weights and the words of ``photos``. All else needs ``init_from``, a cascade that has
+    one, and joins it; what is there already is trained further.
 
     Raises:
-        UsageError: a refiner without a base.
+        UsageError: another stage without a scorer.
         WeightsError: the cascade cannot be read, or has other sizes.
     """
-    card = StageCard(
-        sizes.picture_px, _STEPS[sizes.stage], _GUIDANCE[sizes.stage], _NOISE_LEVEL if sizes.stage == REFINER else 0
-    )
     if init_from is None:
-        if sizes.stage == REFINER:
+        if not isinstance(sizes, ScorerRecipe) or sizes.stage != SCORER:
             raise UsageError(
-                "A refiner needs the words of a base.", "Name a trained one with --init-from BASE_RUN/model."
+                f"A {sizes.stage} needs the words of a scorer.",
+                "Name a model that has one with --init-from SCORER_RUN/model.",
             )
-        tokenizer = run_tokenizer(output / "tokenizer", photos, recipe.data.captions)
-        text_encoder, unet = build_prior(sizes, tokenizer, recipe.seed)
-        words = vocabulary(photos) if recipe.data.captions == "words" else []
-        return PixelCascade(
-            recipe.name, tokenizer, text_encoder, {BASE: unet}, {BASE: card}, dict(SCHEDULER_CONFIG), words
-        )
+        return _new_cascade(recipe, sizes, photos, output)
     model = load_parts(Path(init_from))
     model.name = recipe.name
-    torch.manual_seed(recipe.seed)
-    fresh = build_unet(sizes, model.text_encoder.config.hidden_size)
-    if sizes.stage in model.unets:
-        _check_same(fresh, model.unets[sizes.stage], init_from)
+    stage, fresh = sizes.stage, _fresh(recipe, sizes, model)
+    there: Mapping[str, nn.Module] = model.scorers if isinstance(sizes, ScorerRecipe) else model.unets
+    if stage in there:
+        _check_same(fresh, there[stage], init_from)
+    elif isinstance(fresh, CLIPModel):
+        model.scorers[stage] = fresh
     else:
-        model.unets[sizes.stage] = fresh
-        model.cards[sizes.stage] = card
+        model.unets[stage] = fresh
+        level = _NOISE_LEVEL if stage == REFINER else 0
+        model.cards[stage] = StageCard(sizes.picture_px, _STEPS[stage], _GUIDANCE[stage], level)
     return model
 
 
+def _new_cascade(recipe: Recipe, sizes: ScorerRecipe, photos: Sequence[TrainingPhoto], output: Path) -> PixelCascade:
+    tokenizer = run_tokenizer(output / "tokenizer", photos, recipe.data.captions, [*CATEGORIES, *DETAIL_WORDS])
+    scorer = build_scorer(sizes, tokenizer, recipe.seed)
+    words = vocabulary(photos) if recipe.data.captions == "words" else []
+    schedule = dict(SCHEDULER_CONFIG)
+    return PixelCascade(recipe.name, tokenizer, text_encoder_of(scorer), {}, {}, schedule, words, {SCORER: scorer})
+
+
+def _fresh(
+    recipe: Recipe, sizes: PriorModelRecipe | ScorerRecipe, model: PixelCascade
+) -> CLIPModel | UNet2DConditionModel:
+    if isinstance(sizes, ScorerRecipe):
+        return build_scorer(sizes, model.tokenizer, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    return build_unet(sizes, model.text_encoder.config.hidden_size)
+
+
 def vocabulary(photos: Iterable[TrainingPhoto]) -> list[str]:
-    """The words that photos are trained with: their categories, then those of file names that two photographs share.
-
-    What stands in a single name is as often a number or somebody's name, and nothing is learnt from it.
-    """
-    photos = list(photos)
-    categories = [category for category in CATEGORIES if any(photo.category == category for photo in photos)]
-    names = {(word, photo.photo_id) for photo in photos for word in photo.name.split()}
-    counts = Counter(word for word, _ in names)
-    known = [*categories, *(["photo"] if categories else [])]  # as in "a photo of water"
-    return [*known, *sorted(word for word, count in counts.items() if count > 1 and word not in known)]
-
-
-def build_prior(
-    sizes: PriorModelRecipe, tokenizer: CLIPTokenizer, seed: int
-) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """Text encoder and UNet with random weights from ``seed``."""
-    torch.manual_seed(seed)
-    return build_text_encoder(sizes, tokenizer), build_unet(sizes, sizes.text_width)
+    """The words that photos are trained with: their categories, then those for detail."""
+    there = {photo.category for photo in photos}
+    categories = [category for category in CATEGORIES if category in there]
+    return [*categories, *(["photo"] if categories else []), *DETAIL_WORDS]  # as in "a photo of water"
 
 
 def build_unet(sizes: PriorModelRecipe, text_width: int) -> UNet2DConditionModel:

@@ -1,4 +1,4 @@
-"""What a stage of a pixel cascade is trained on: whole photos made small, and the words for them.
+"""What a pixel cascade is trained on: whole photos made small, and the words for them.
 
 Every item is a pure function of recipe, photos and index: workers, restarts and batch order cannot change it.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from torch.utils.data import Dataset
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.training.crops import UnreadableError
+from xpsr_cli.training.detail_words import detail_words
 from xpsr_cli.training.pictures import Window
-from xpsr_cli.training.recipe import PriorModelRecipe, Recipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ScorerRecipe
 from xpsr_cli.training.texts import check_texts, high_text, with_captions
 from xpsr_cli.training.training_photo import LeftOut, TrainingPhoto
 
@@ -29,6 +31,7 @@ ENLARGEMENT = 4
 """How much larger a refiner's pictures are than those it is given, as in Imagen and IF."""
 _LEAST_SHARE = 0.6  # of a photo's shorter side
 _ATTEMPTS = 100
+_SAID = 2 / 3  # how often a text has its photo's own words, and each word for its detail
 
 
 class PriorPictures(Dataset):
@@ -36,8 +39,8 @@ class PriorPictures(Dataset):
 
     A square of at least 0.6 of the shorter side of a photo, mirrored half the time, is reduced to the recipe's
     ``picture_px``. ``target_pm1`` (3, S, S) is that picture or, for smaller crops, a part of it; ``enlarged_pm1`` the
-    same place of the picture reduced four times and enlarged again; ``high`` its words, left out with
-    ``data.high_dropout``, and ``low`` none.
+    same place of the picture reduced four times and enlarged again; ``high`` its words and those for its detail,
+    all left out with ``data.high_dropout``, and ``low`` none.
 
     Raises:
         UsageError: ``data.captions`` is ``store`` and no photo has a caption.
@@ -46,7 +49,7 @@ class PriorPictures(Dataset):
     def __init__(
         self, photos: Sequence[TrainingPhoto], recipe: Recipe, captions: Mapping[str, str] | None = None
     ) -> None:
-        assert isinstance(recipe.model, PriorModelRecipe)
+        assert isinstance(recipe.model, PriorModelRecipe | ScorerRecipe)
         if recipe.data.captions == "store":
             photos = photos if captions is None else with_captions(photos, captions)
             check_texts(photos)
@@ -67,14 +70,25 @@ class PriorPictures(Dataset):
         smaller = _resized(picture, self.picture_px // ENLARGEMENT, Image.Resampling.BICUBIC)
         enlarged = _resized(smaller, self.picture_px, Image.Resampling.BILINEAR)
         top, left = (int(rng.integers(self.picture_px - data.crop_px + 1)) for _ in range(2))
-        text = "" if rng.random() < data.high_dropout else high_text(photo, data.captions, rng)
-        crops = [_to_pm1(whole, top, left, data.crop_px) for whole in (picture, enlarged)]
-        return {"target_pm1": crops[0], "enlarged_pm1": crops[1], "high": text, "low": ""}
+        crops = [whole.crop((left, top, left + data.crop_px, top + data.crop_px)) for whole in (picture, enlarged)]
+        text = "" if rng.random() < data.high_dropout else self._text(photo, crops, rng)
+        return {"target_pm1": _to_pm1(crops[0]), "enlarged_pm1": _to_pm1(crops[1]), "high": text, "low": ""}
 
     def unreadable(self) -> list[LeftOut]:
         """Photos that were wanted, by any worker, and could not be read; others were drawn instead."""
         numbers = self._unreadable.nonzero().flatten().tolist()
         return [LeftOut(self.photos[number].file, "It could not be read.") for number in numbers]
+
+    def _text(self, photo: TrainingPhoto, crops: Sequence[Image.Image], rng: np.random.Generator) -> str:
+        """What is in a photo, and of what kind the detail of a crop is; either may be left out."""
+        data = self.recipe.data
+        if data.captions == "none":
+            return ""
+        if photo.category:
+            photo = replace(photo, name="")  # which says less of a small picture than it distracts
+        said = [high_text(photo, data.captions, rng), *detail_words(*crops)]
+        kept = [words for words in said if words and rng.random() < _SAID]
+        return ", ".join(kept or said[:1])
 
     def _read(self, index: int) -> tuple[TrainingPhoto, np.ndarray, np.random.Generator]:
         """A photo, a square of it (side, side, 3) uint8, and the random numbers for the rest of the item."""
@@ -101,6 +115,6 @@ def _resized(picture: Image.Image, side: int, how: Image.Resampling) -> Image.Im
     return picture.resize((side, side), how)
 
 
-def _to_pm1(picture: Image.Image, top: int, left: int, side: int) -> Tensor:
-    pixels = np.asarray(picture, dtype=np.float32)[top : top + side, left : left + side] / np.float32(127.5) - 1
+def _to_pm1(picture: Image.Image) -> Tensor:
+    pixels = np.asarray(picture, dtype=np.float32) / np.float32(127.5) - 1
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from xpsr_cli.errors import UsageError
-from xpsr_cli.training.recipe_limits import CHOICES, CROP_MULTIPLE_PX, RANGES, check_prior, check_sizes
+from xpsr_cli.training.recipe_limits import CHOICES, CROP_MULTIPLE_PX, RANGES, check_prior, check_scorer, check_sizes
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -78,7 +78,19 @@ class PriorModelRecipe:
     layers_per_block: int
     attention_head_dim: int
     norm_num_groups: int
-    text_width: int  # of a new text encoder; a refiner has that of its base
+
+
+@dataclass(frozen=True)
+class ScorerRecipe:
+    """The CLIP of that cascade: its text encoder gives both stages their words, all of it scores answers."""
+
+    stage: str  # scorer: the first of a cascade, whose words are used; judge: one that shares nothing with it
+    picture_px: int  # side of the pictures it sees
+    patch_px: int
+    width: int  # of the picture encoder
+    layers: int
+    attention_head_dim: int
+    text_width: int
     text_layers: int
 
 
@@ -133,12 +145,12 @@ class OutputRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run. ``model`` is one of four kinds, told apart by its keys."""
+    """A whole training run. ``model`` is one of five kinds, told apart by its keys."""
 
     name: str
     seed: int
     data: DataRecipe
-    model: MiniModelRecipe | StableDiffusionRecipe | ExistingModelRecipe | PriorModelRecipe
+    model: MiniModelRecipe | StableDiffusionRecipe | ExistingModelRecipe | PriorModelRecipe | ScorerRecipe
     loss: LossRecipe
     optimizer: OptimizerRecipe
     output: OutputRecipe
@@ -147,7 +159,9 @@ class Recipe:
     @property
     def photo_px(self) -> int:
         """The smallest side of a photo that can be trained on."""
-        return self.model.picture_px if isinstance(self.model, PriorModelRecipe) else self.data.crop_px
+        if isinstance(self.model, PriorModelRecipe | ScorerRecipe):
+            return self.model.picture_px
+        return self.data.crop_px
 
 
 def load_recipe(name_or_file: str, overrides: list[str] | None = None) -> Recipe:
@@ -250,6 +264,8 @@ def _check(recipe: Recipe) -> None:
         check_sizes(recipe.model)
     if isinstance(recipe.model, PriorModelRecipe):
         check_prior(recipe, recipe.model)
+    if isinstance(recipe.model, ScorerRecipe):
+        check_scorer(recipe, recipe.model)
     has_stage_one, wants_it = recipe.autoencoder is not None, isinstance(recipe.model, MiniModelRecipe)
     if has_stage_one != wants_it:
         raise UsageError(

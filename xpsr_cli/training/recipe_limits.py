@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from xpsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from xpsr_cli.training.recipe import MiniModelRecipe, PriorModelRecipe, Recipe
+    from xpsr_cli.training.recipe import MiniModelRecipe, PriorModelRecipe, Recipe, ScorerRecipe
 
 CHOICES = {
     "data.captions": ("words", "store", "none"),
     "loss.prediction": ("v", "epsilon"),
-    "model.stage": ("base", "refiner"),
+    "model.stage": ("base", "refiner", "scorer", "judge"),
     "model.fusion": ("parallel", "serial", "high", "low"),
     "optimizer.name": ("adamw", "adamw8bit"),
     "optimizer.schedule": ("cosine", "constant"),
@@ -35,6 +35,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.crops_per_reading": (1, 1024),
     "model.picture_px": (16, 1024),
     "model.attention_levels": (1, 8),
+    "model.patch_px": (1, 1024),
+    "model.width": (1, 8192),
+    "model.layers": (1, 128),
     "model.latent_channels": (1, 4096),
     "model.block_size": (1, 64),
     "model.block_out_channels": (1, 8192),
@@ -75,6 +78,7 @@ CROP_MULTIPLE_PX = 8
 def check_sizes(model: MiniModelRecipe) -> None:
     """Refuse sizes of a small model of which no networks can be built; :class:`UsageError`."""
     _check_widths(model)
+    _check_heads("model.text_width", model.text_width, model.attention_head_dim)
     most = 3 * model.block_size**2
     if model.latent_channels > most:
         raise UsageError(
@@ -112,14 +116,8 @@ _UNUSED = {
 
 def check_prior(recipe: Recipe, model: PriorModelRecipe) -> None:
     """Refuse what a stage of a cascade cannot be, and settings that it would not heed; :class:`UsageError`."""
-    for key, only in _UNUSED.items():
-        section, name = key.split(".")
-        value = getattr(getattr(recipe, section), name)
-        if value != only:
-            raise UsageError(
-                f"Recipe key {key!r} is {value!r}, which a model for xpsr explore does not heed.",
-                f"Set it to {only!r}.",
-            )
+    _check_stage(model.stage, ("base", "refiner"))
+    _check_unused(recipe)
     _check_widths(model)
     levels, side, crop = len(model.block_out_channels), model.picture_px, recipe.data.crop_px
     if model.attention_levels > levels:
@@ -139,6 +137,45 @@ def check_prior(recipe: Recipe, model: PriorModelRecipe) -> None:
         )
 
 
+def check_scorer(recipe: Recipe, model: ScorerRecipe) -> None:
+    """Refuse what a scorer cannot be, and settings that it would not heed; :class:`UsageError`."""
+    _check_stage(model.stage, ("scorer", "judge"))
+    _check_unused(recipe)
+    if recipe.data.crop_px != model.picture_px or model.picture_px % model.patch_px:
+        raise UsageError(
+            f"A scorer sees whole pictures: data.crop_px is {recipe.data.crop_px}, model.picture_px {model.picture_px}"
+            f" and model.patch_px {model.patch_px}.",
+            "Give the first two the same value, a multiple of the third.",
+        )
+    for key in ("width", "text_width"):
+        _check_heads(f"model.{key}", getattr(model, key), model.attention_head_dim)
+
+
+def _check_stage(stage: str, stages: tuple[str, str]) -> None:
+    """A word that another kind of model takes is none for this one."""
+    if stage not in stages:
+        raise UsageError(f"Recipe key 'model.stage' is {stage!r}.", f"With these sizes it is {' or '.join(stages)}.")
+
+
+def _check_unused(recipe: Recipe) -> None:
+    for key, only in _UNUSED.items():
+        section, name = key.split(".")
+        value = getattr(getattr(recipe, section), name)
+        if value != only:
+            raise UsageError(
+                f"Recipe key {key!r} is {value!r}, which a model for xpsr explore does not heed.",
+                f"Set it to {only!r}.",
+            )
+
+
+def _check_heads(key: str, width: int, heads: int) -> None:
+    if width % heads:
+        raise UsageError(
+            f"Recipe key {key!r} is {width}, which model.attention_head_dim = {heads} does not divide.",
+            f"Give a multiple of {heads}.",
+        )
+
+
 def _check_widths(model: MiniModelRecipe | PriorModelRecipe) -> None:
     heads, groups = model.attention_head_dim, model.norm_num_groups
     for width in model.block_out_channels:
@@ -148,9 +185,3 @@ def _check_widths(model: MiniModelRecipe | PriorModelRecipe) -> None:
                 f"Recipe key 'model.block_out_channels' has {width}, which model.{key} = {parts} does not divide.",
                 f"Give multiples of {parts}.",
             )
-    if model.text_width % heads:
-        raise UsageError(
-            f"Recipe key 'model.text_width' is {model.text_width}, which model.attention_head_dim = {heads} does not"
-            " divide.",
-            f"Give a multiple of {heads}.",
-        )

@@ -18,6 +18,7 @@ from xpsr_cli.training.objective import AutoencoderObjective, DiffusionObjective
 from xpsr_cli.training.prior_networks import PriorNetworks
 from xpsr_cli.training.prior_objective import PriorObjective
 from xpsr_cli.training.recipe import OptimizerRecipe, Recipe
+from xpsr_cli.training.scorer import ScorerNetworks, ScorerObjective
 
 _APART = 2**30  # numbers of samples from the first of a stage to the first of the next
 _FIT = 2**40  # the first sample of those that the transform is fitted to
@@ -29,7 +30,7 @@ class Stage:
 
     name: str
     steps: int
-    objective: AutoencoderObjective | DiffusionObjective | PriorObjective
+    objective: AutoencoderObjective | DiffusionObjective | PriorObjective | ScorerObjective
     parameters: list[nn.Parameter]
     optimizer: OptimizerRecipe
 
@@ -46,9 +47,11 @@ def make_stage(name: str, recipe: Recipe, networks: Networks, scheduler_config: 
         UsageError: an autoencoder stage without an autoencoder of that kind, or a loss that cannot be.
     """
     if name == "diffusion":
-        objective: DiffusionObjective | PriorObjective
+        objective: DiffusionObjective | PriorObjective | ScorerObjective
         if isinstance(networks, PriorNetworks):
             objective = PriorObjective(networks, scheduler_config, recipe.seed)
+        elif isinstance(networks, ScorerNetworks):
+            objective = ScorerObjective(networks)
         else:
             assert isinstance(networks, TrainedNetworks)
             objective = DiffusionObjective(networks, scheduler_config, recipe.loss, recipe.seed)

@@ -31,6 +31,7 @@ from xpsr_cli.training.recipe import (
     MiniModelRecipe,
     PriorModelRecipe,
     Recipe,
+    ScorerRecipe,
     StableDiffusionRecipe,
 )
 from xpsr_cli.weights import find_model, load_registry, read_preset
@@ -165,7 +166,7 @@ def _starting_mini(
 
 def origin(recipe: Recipe, start: Start) -> str:
     """What the model was made of, without the folders of this machine."""
-    if isinstance(recipe.model, MiniModelRecipe | PriorModelRecipe):
+    if isinstance(recipe.model, MiniModelRecipe | PriorModelRecipe | ScorerRecipe):
         name = start.init_from or "random weights"
     elif isinstance(recipe.model, StableDiffusionRecipe):
         name = start.init_from or start.base or recipe.model.stable_diffusion

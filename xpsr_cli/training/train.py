@@ -25,10 +25,10 @@ from xpsr_cli.training.listeners import Row
 from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.networks import Networks, TrainedNetworks
 from xpsr_cli.training.preview import check_picture, draw_pairs, save_picture
-from xpsr_cli.training.prior_networks import PriorExport, PriorNetworks, starting_prior
+from xpsr_cli.training.prior_networks import PriorExport, networks_of, starting_prior
 from xpsr_cli.training.prior_pictures import PriorPictures
 from xpsr_cli.training.processes import make_accelerator
-from xpsr_cli.training.recipe import PriorModelRecipe, Recipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ScorerRecipe
 from xpsr_cli.training.records import Records, named_left_out, tell_left_out
 from xpsr_cli.training.splits import without_copies
 from xpsr_cli.training.starts import Start, check_output, origin, preset_of, remember, remembered, starting_model
@@ -169,10 +169,9 @@ class _Model(NamedTuple):
 
 
 def _model(recipe: Recipe, photos: Sequence[TrainingPhoto], output: Path, start: Start, *, resume: bool) -> _Model:
-    if isinstance(recipe.model, PriorModelRecipe):
+    if isinstance(recipe.model, PriorModelRecipe | ScorerRecipe):
         cascade = starting_prior(recipe, recipe.model, photos, output, start.init_from)
-        stage = recipe.model.stage
-        prior = PriorNetworks(cascade.text_encoder, cascade.unets[stage], stage)
+        prior = networks_of(cascade, recipe.model.stage)
         return _Model(cascade, prior, PriorExport(cascade, prior))
     model = starting_model(recipe, photos, output, start, resume=resume)
     networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
@@ -185,7 +184,7 @@ def _pairs(
     photos: list[TrainingPhoto], recipe: Recipe, start: Start, captions: Mapping[str, str] | None
 ) -> TrainingPairs | PriorPictures:
     """What is trained on, in the words of the preset that the model will be used with."""
-    if isinstance(recipe.model, PriorModelRecipe):
+    if isinstance(recipe.model, PriorModelRecipe | ScorerRecipe):
         return PriorPictures(photos, recipe, captions)
     preset = preset_of(recipe, start)
     return TrainingPairs(
