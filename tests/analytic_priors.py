@@ -35,6 +35,7 @@ class OneStage:
     def __post_init__(self):
         self.scheduler_config = {**CONFIG, "clip_sample": self.clip}
         self.identity = {"model": self.name}
+        self.scorers = {}
 
     def stages(self, small, large):
         assert large == self.size

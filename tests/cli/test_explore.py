@@ -118,7 +118,7 @@ def test_rows_of_prompts_and_columns_of_seeds(xpsr, here):
             assert sample["repair_rms"] < 0.1
     assert record["summary"]["samples"] == 6
     assert record["summary"]["lowest_final_db"] >= 50
-    assert "text_score" not in json.dumps(record)
+    assert {sample["text_score"] for row in record["prompts"] for sample in row["samples"]} == {None}  # nobody judges
 
 
 def test_answers_say_what_made_them(xpsr, here):
@@ -505,6 +505,29 @@ def test_the_words_of_a_trained_cascade_are_its_vocabulary(xpsr, tmp_path, monke
     )
     assert code == 0
     assert "tiny was not trained on: zebra. It knows: water, sky." in err
+
+
+def test_answers_are_judged_by_a_network_that_did_not_steer_them(xpsr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).save("tiny.png")
+    words = ("--prior", _cascade(tmp_path), "--samples", 2, "--steps", 4, "--prompt", "water", "--prompt", "sky")
+    assert explore(xpsr, *words, scale=2).code == 0
+    plain, record = pictures(tmp_path / "out"), json.loads((tmp_path / "out" / "explore.json").read_text())
+    judged = [sample for row in record["prompts"] for sample in row["samples"]]
+    assert all(-1 <= sample["text_score"] <= 1 for sample in judged)
+    assert record["summary"]["obeying"] == sum(sample["obeys"] for sample in judged) / 4
+    code, _, err = explore(xpsr, *words, "--text-guidance", 2, "--overwrite", scale=2)
+    assert code == 0
+    assert "fit these words best" in err
+    steered = pictures(tmp_path / "out")
+    assert not any(steered[name] == plain[name] for name in plain)
+    assert all(agreement(tmp_path / "out" / name) >= 50 for name in steered)
+
+
+def test_a_prior_without_a_scorer_cannot_be_steered_by_one(xpsr, here):
+    code, _, err = explore(xpsr, "--text-guidance", 1)
+    assert code == 2
+    assert "no text-image score to steer with" in err
 
 
 def test_the_picture_is_never_replaced(xpsr, here):

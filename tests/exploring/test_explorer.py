@@ -186,7 +186,7 @@ def test_travelling_repeats_steps_with_new_noise():
 class Cascade:
     """Two Gaussian stages, of which the second averages its estimate with what the first one made."""
 
-    name, vocabulary, identity = "cascade", (), {}
+    name, vocabulary, identity, scorers = "cascade", (), {}, {}
 
     def __init__(self):
         self.base = GaussianPrior((8, 8), steps=20)

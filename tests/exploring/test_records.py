@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -36,7 +37,15 @@ def test_the_summary_is_the_worst_file_and_the_middle_of_the_rest():
         "median_raw_db": 35.0,
         "lowest_final_db": 59.5,
         "median_repair_rms": 0.02,
+        "obeying": None,
     }
+
+
+def test_the_summary_counts_those_that_fit_their_prompt_best():
+    verdicts = zip(samples(), (True, False, None), strict=True)
+    judged = [replace(sample, text_score=0.3, obeys=obeys) for sample, obeys in verdicts]
+    assert summary(judged)["obeying"] == 0.5
+    assert judged[0].to_dict()["text_score"] == 0.3
 
 
 def test_the_record_is_json_whatever_the_figures():
@@ -50,6 +59,8 @@ def test_the_record_is_json_whatever_the_figures():
         "raw_db": 30.0,
         "final_db": 61.0,
         "repair_rms": 0.02,
+        "text_score": None,
+        "obeys": None,
     }
     assert read["prompts"][0]["diversity"] == {"std": 0.1, "distance": 0.2}
     assert read["prompts"][0]["unknown_words"] == ["house"]

@@ -12,7 +12,7 @@ import torch
 from tiny_cascade import WORDS, save_tiny_cascade, tiny_cascade
 
 from xpsr_cli.errors import WeightsError
-from xpsr_cli.models.pixel_cascade import BASE, REFINER, conditions, is_cascade, load_parts
+from xpsr_cli.models.pixel_cascade import BASE, JUDGE, REFINER, SCORER, conditions, is_cascade, load_parts
 from xpsr_cli.weights import MODEL_CARD
 
 
@@ -26,7 +26,8 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
     assert (read.name, tuple(read.vocabulary), read.cards) == ("tiny", WORDS, written.cards)
     assert read.scheduler_config == written.scheduler_config
     assert read.tokenizer.get_vocab() == written.tokenizer.get_vocab()
-    assert len(read.weights_files) == 3
+    assert len(read.weights_files) == 5
+    assert list(read.scorers) == [SCORER, JUDGE]
     for stage in (BASE, REFINER):
         there = read.unets[stage].state_dict()
         assert all(torch.equal(value, there[key]) for key, value in written.unets[stage].state_dict().items())

@@ -54,6 +54,9 @@ def explore(
     ] = 0.0,
     negative_prompt: Annotated[str, typer.Option(help="What to steer away from.", show_default="nothing")] = "",
     guidance_scale: Annotated[float | None, typer.Option(help=f"How much the prompt counts; 1 is off. {OWN}")] = None,
+    text_guidance: Annotated[
+        float, typer.Option(help="How far a text-image score of the prior's own pulls towards the prompt; 0 is off.")
+    ] = 0.0,
     image_weight: Annotated[
         float, typer.Option(help="How much the picture counts beside the words, 0 to 1, for unCLIP priors.")
     ] = 0.0,
@@ -106,6 +109,7 @@ def explore(
     _require("samples", samples, 1, 10_000)
     _require("guidance-scale", guidance_scale, 0, 50)
     _require("image-weight", image_weight, 0, 1)
+    _require("text-guidance", text_guidance, 0, 100)
     _require("steps", steps, 1, 1000)
     drawn = samples * DRAWN_PER_KEPT if diverse else samples
     _require("seed", seed, 0, _MAX_SEED - drawn)
@@ -118,6 +122,7 @@ def explore(
         steps=steps,
         scheduler=scheduler,
         travel=Travel.parse(travel),
+        energy_weight=text_guidance,
         strength=1.0 if refine is None else DEFAULT_STRENGTH if strength is None else strength,
     )
     texts = _all_prompts(prompt or [], prompts)

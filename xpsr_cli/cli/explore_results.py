@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from xpsr_cli.exploring.records import (
     is_record,
 )
 from xpsr_cli.exploring.sheet import SheetRow, SheetSample, draw_sheet
+from xpsr_cli.exploring.text_score import JUDGE, TextScorer
 from xpsr_cli.photos.whole_file import whole_or_absent
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def write(asked: Exploration, files: AnswerFiles, rows: Sequence[Row], console: 
         stream.write((json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
 
     for prompt in record.prompts:
-        console.note(f"prompt {prompt.number}: {_spread(prompt)}")
+        console.note(f"prompt {prompt.number}: {_spread(prompt)}{_obedience(prompt)}")
     result = {
         "input": str(asked.picture),
         "status": "done",
@@ -110,12 +111,13 @@ def in_words(number: int, answer: Answer) -> str:
 def _record(asked: Exploration, files: AnswerFiles, rows: Sequence[Row]) -> ExplorationRecord:
     given, size = files.given, files.size
     height, width = given.size
+    texts, judge = [row.prompt for row in rows], files.prior.scorers.get(JUDGE)
     prompts = tuple(
         PromptRecord(
             row.number,
             row.prompt,
             row.unknown_words,
-            tuple(SampleRecord(a.file.name, a.request.seed, a.agreement) for a in row.answers),
+            tuple(_sample(answer, texts, judge) for answer in row.answers),
             measure([answer.pixels for answer in row.answers], max(given.size)),
         )
         for row in rows
@@ -129,6 +131,17 @@ def _record(asked: Exploration, files: AnswerFiles, rows: Sequence[Row]) -> Expl
         {**shared, **files.settings},
         prompts,
     )
+
+
+def _sample(answer: Answer, texts: Sequence[str], judge: TextScorer | None) -> SampleRecord:
+    """An answer, and how well its prompt fits it beside the other ``texts``."""
+    record = SampleRecord(answer.file.name, answer.request.seed, answer.agreement)
+    prompt = answer.request.prompt
+    if judge is None or not prompt:
+        return record
+    fits = dict(zip(texts, judge.fit(answer.pixels, texts), strict=True))
+    others = [fit for text, fit in fits.items() if text not in (prompt, "")]
+    return replace(record, text_score=fits[prompt], obeys=fits[prompt] > max(others) if others else None)
 
 
 def _fact(files: AnswerFiles) -> str:
@@ -164,6 +177,12 @@ def _page(files: AnswerFiles, fact: str, record: ExplorationRecord, rows: Sequen
     prompts = {prompt.prompt or _NO_WORDS: _spread(prompt) for prompt in record.prompts}
     slider = Slider(slider_html(pictures), page_assets())
     return gallery_page(files.given.info.name, fact, prompts, cards, encode_png(files.given.pixels), slider)
+
+
+def _obedience(prompt: PromptRecord) -> str:
+    """How many answers fit their prompt better than any other, where somebody has judged it."""
+    judged = [sample.obeys for sample in prompt.samples if sample.obeys is not None]
+    return f"; {sum(judged)} of {len(judged)} fit these words best" if judged else ""
 
 
 def _spread(prompt: PromptRecord) -> str:

@@ -19,6 +19,7 @@ from xpsr_cli.exploring.options import ExploreOptions
 from xpsr_cli.exploring.prior_loading import load_prior
 from xpsr_cli.exploring.priors import Prior, Request
 from xpsr_cli.exploring.records import sample_name
+from xpsr_cli.exploring.text_score import GUIDE
 from xpsr_cli.exploring.vocabulary import in_words, unknown_words
 from xpsr_cli.photos.source import open_photo
 from xpsr_cli.progress import in_words as time_in_words
@@ -90,6 +91,8 @@ def _open(asked: Exploration) -> tuple[AnswerFiles, Prior]:
         size = large_size(source.info, asked.scale, None if refined is None else refined.info)
         prior = load_prior(asked.prior, choose_placement(asked.device, asked.precision))
         prior.stages((source.info.height, source.info.width), size)
+        if asked.options.energy_weight > 0 and GUIDE not in prior.scorers:
+            raise UsageError(f"{prior.name} has no text-image score to steer with.", "Leave out --text-guidance.")
         given, options = read_given(source, asked.picture), asked.options
         if refined is not None:
             start = refined.read(0, 0, refined.info.height, refined.info.width)

@@ -25,6 +25,7 @@ from xpsr_cli.exploring.operators import Operator, Size
 from xpsr_cli.exploring.options import ExploreOptions
 from xpsr_cli.exploring.priors import Prior, Request
 from xpsr_cli.exploring.records import Agreement, is_same_work, results_of, with_results
+from xpsr_cli.exploring.text_score import GUIDE
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.photos.photo import Photo, Pixels
 from xpsr_cli.photos.provenance import make_manifest, read_provenance, with_provenance
@@ -67,7 +68,8 @@ class AnswerFiles:
 
     def draw(self, request: Request, file: Path, progress: Progress) -> Answer:
         """Draw an answer and write it, whole or not at all, as a PNG that says what made it."""
-        explorer = Explorer(self.prior, progress=progress)
+        energy = self.prior.scorers[GUIDE].energy if self.options.energy_weight > 0 else None
+        explorer = Explorer(self.prior, energy=energy, progress=progress)
         made = explorer.sample(self.given.colour_01, self.size, request, self.options)
         agreement = Agreement(made.raw_db, made.final_db, made.repair_rms)
         manifest = with_results(self._manifest(request), agreement)
@@ -106,6 +108,7 @@ class AnswerFiles:
             "steps": options.steps,
             "scheduler": options.scheduler.value,
             "travel": str(options.travel),
+            "text_guidance": options.energy_weight,
             "refine": walk,
         }
 

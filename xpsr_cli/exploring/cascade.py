@@ -23,6 +23,7 @@ from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.exploring.operators import Size
 from xpsr_cli.exploring.priors import Predict, PriorStage, Request
 from xpsr_cli.exploring.stages import GuidedNetwork, PixelStage, guidance_texts, words_only
+from xpsr_cli.exploring.text_score import TextScorer
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.models.pixel_cascade import BASE, REFINER, PixelCascade, conditions, load_parts
 from xpsr_cli.sampling.noise import window_noise
@@ -80,6 +81,12 @@ class CascadePrior:
     def vocabulary(self) -> Sequence[str]:
         """The words it was trained on."""
         return self._cascade.vocabulary
+
+    @cached_property
+    def scorers(self) -> Mapping[str, TextScorer]:
+        """Those in its folder."""
+        device, tokenizer = self._placement.device, self._cascade.tokenizer
+        return {name: TextScorer(clip.to(device), tokenizer) for name, clip in self._cascade.scorers.items()}
 
     def stages(self, small: Size, large: Size) -> list[PriorStage]:
         """The base unless the small picture is as large as its own, then refiners up to ``large``.

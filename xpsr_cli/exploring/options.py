@@ -85,7 +85,8 @@ class ExploreOptions:
         travel: repeats steps for hard cases.
         start: a large picture (3, H, W) in [0, 1] to walk on from, with ``strength`` 0 to 1: how much of it is drawn
             anew.
-        energy_weight: how far a text-image score pulls each estimate (see :class:`consistency.EnergyGuidance`).
+        energy_weight: how far a text-image score pulls each estimate (see :class:`consistency.EnergyGuidance`); 0 is
+            not at all.
         rounds: at most so many of the last repair, which makes the 8-bit file exact; 0 leaves it out.
     """
 
@@ -97,7 +98,7 @@ class ExploreOptions:
     travel: Travel = field(default_factory=Travel)
     start: Tensor | None = field(default=None, compare=False, repr=False)
     strength: float = 1.0
-    energy_weight: float = 0.5
+    energy_weight: float = 0.0
     rounds: int = ROUNDS
 
     def __post_init__(self) -> None:

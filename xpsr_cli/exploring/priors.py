@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from xpsr_cli.exploring.operators import Size
+from xpsr_cli.exploring.text_score import TextScorer
 
 Predict = Callable[[Tensor, int], Tensor]
 """(1, c, h, w) float32 at a timestep to the prediction of its scheduler's type, guided; differentiable."""
@@ -90,6 +91,10 @@ class Prior(Protocol):
     @property
     def vocabulary(self) -> Sequence[str]:
         """The words it was trained on; empty where any text means something."""
+
+    @property
+    def scorers(self) -> Mapping[str, TextScorer]:
+        """Who says how well pictures fit words, as ``judge`` and as ``scorer``; either may be missing."""
 
     def stages(self, small: Size, large: Size) -> list[PriorStage]:
         """The stages from a small picture (h, w) to a large one (H, W), the last of size ``large``.

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from xpsr_cli.device import Placement, is_out_of_memory
 from xpsr_cli.errors import WeightsError
+from xpsr_cli.exploring.text_score import JUDGE, TextScorer, published_scorer
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.models.folders import CONFIG, check_shapes, read_json
 
@@ -55,6 +56,12 @@ class PublishedPrior:
     def vocabulary(self) -> Sequence[str]:
         """Empty: any text means something to a model that read the web."""
         return ()
+
+    @cached_property
+    def scorers(self) -> Mapping[str, TextScorer]:
+        """A judge, if a published CLIP is on this machine."""
+        judge = published_scorer(self.placement.device)
+        return {} if judge is None else {JUDGE: judge}
 
 
 def need_parts(folder: Path, parts: Iterable[str], what: str) -> None:

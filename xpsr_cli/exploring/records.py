@@ -43,15 +43,23 @@ class Agreement:
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """One answer. ``file`` is its name in the folder."""
+    """One answer. ``file`` is its name in the folder.
+
+    ``text_score`` is the cosine in [-1, 1] between the embeddings of picture and prompt, as the judge has them;
+    ``obeys`` says whether no other prompt of the exploration fits better. ``None`` where there is nothing to judge.
+    """
 
     file: str
     seed: int
     agreement: Agreement
+    text_score: float | None = None
+    obeys: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {"file": self.file, "seed": self.seed, **self.agreement.to_dict()}
+        score = None if self.text_score is None else round(self.text_score, 4)
+        told = {"file": self.file, "seed": self.seed, **self.agreement.to_dict()}
+        return {**told, "text_score": score, "obeys": self.obeys}
 
 
 @dataclass(frozen=True)
@@ -110,11 +118,13 @@ def summary(samples: Sequence[SampleRecord]) -> dict[str, Any]:
         min(sample.agreement.final_db for sample in samples),
         statistics.median(sample.agreement.repair_rms for sample in samples),
     ).to_dict()
+    judged = [sample.obeys for sample in samples if sample.obeys is not None]
     return {
         "samples": len(samples),
         "median_raw_db": middle["raw_db"],
         "lowest_final_db": middle["final_db"],
         "median_repair_rms": middle["repair_rms"],
+        "obeying": sum(judged) / len(judged) if judged else None,
     }
 
 

@@ -126,6 +126,7 @@ def load_parts(folder: Path) -> PixelCascade:
         weights_files=(
             weights_file(folder / "text_encoder", TEXT_WEIGHTS),
             *(weights_file(folder / stage) for stage in cards),
+            *(weights_file(folder / name, TEXT_WEIGHTS) for name in scorers),
         ),
     )
 
