@@ -1,9 +1,9 @@
 """Peak memory and time per megapixel of a small and a large result: both are to be the same.
 
-    python benchmarks/flat_memory.py [--sizes 4000 12000] [--scale 4] [--formats tif png jpg] [--model stand-in]
+    python benchmarks/flat_memory.py [--sizes 4000 12000] [--scale 4] [--formats tif png jpg] [--fidelity 1]
 
-Each result is made by a process of its own, from a synthetic 8-bit photo of the same format. With ``--model stand-in``
-a wave takes the place of the networks, and everything else is real; ``--model xpsr-mini`` uses the networks. Linux.
+Each result is made by a process of its own, from a synthetic 8-bit photo of the same format. A wave takes the place of
+the networks, and everything else is real; ``--model xpsr-mini`` uses the networks. Linux.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from xpsr_cli.settings import OutputOptions, UpscaleSettings
 def enlarge(options: argparse.Namespace) -> None:
     """The process that is measured: prints its seconds and its peak as JSON."""
     upscaler = load_upscaler(options.model)
-    settings = UpscaleSettings(scale=options.scale, tile_batch=options.tile_batch)
+    settings = UpscaleSettings(scale=options.scale, fidelity=options.fidelity, tile_batch=options.tile_batch)
     upscaler.upscale(Photo(picture(0, 0, 128, 128, np.uint8)), settings).photo()  # warms up what is slow once
     started = time.perf_counter()
     with open_photo(options.source, spool_folder=options.work) as photo:
@@ -50,6 +50,7 @@ def measure(options: argparse.Namespace, extension: str, side: int, folder: Path
     else:
         Image.fromarray(picture(0, 0, small, small, np.uint8)).save(source)
     command = [sys.executable, __file__, "--model", options.model, "--scale", str(options.scale)]
+    command += ["--fidelity", str(options.fidelity)]
     command += ["--source", str(source), "--result", str(folder / f"result.{extension}"), "--work", str(folder)]
     if options.tile_batch:
         command += ["--tile-batch", str(options.tile_batch)]
@@ -77,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4000, 12000], help="sides of the results in pixels")
     parser.add_argument("--scale", type=float, default=4.0)
+    parser.add_argument("--fidelity", type=float, default=0.0)
     parser.add_argument("--formats", nargs="+", default=["tif", "png", "jpg"])
     parser.add_argument("--model", default="stand-in")
     parser.add_argument("--tile-batch", type=int, help="windows at a time; by the memory when left out")

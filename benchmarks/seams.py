@@ -1,6 +1,6 @@
 """Seams on pictures that hide none: a flat ramp, a sky, black, and a noise chart, through the real networks.
 
-    python benchmarks/seams.py [--model xpsr-mini] [--size 2048] [--scale 4] [--device auto]
+    python benchmarks/seams.py [--model xpsr-mini] [--size 2048] [--scale 4] [--fidelity 1] [--device auto]
 
 Prints the seam index with its 99 % interval and the brightness step in 1/255, as ``xpsr upscale --verify`` does: see
 ``xpsr_cli/upscaling/seams.py`` for what is measured. The charts have 16 bits, so that a ramp has no steps of its own.
@@ -57,13 +57,14 @@ def main() -> None:
     parser.add_argument("--model", default="xpsr-mini")
     parser.add_argument("--size", type=int, default=2048, help="side of the results in pixels")
     parser.add_argument("--scale", type=float, default=4.0)
+    parser.add_argument("--fidelity", type=float, default=0.0)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
 
     folder = find_model(options.model)
     components = load_components(folder, stable_diffusion=find_base(folder))
     upscaler = Upscaler.from_components(components, options.device)
-    settings = UpscaleSettings(scale=options.scale, verify=True)
+    settings = UpscaleSettings(scale=options.scale, fidelity=options.fidelity, verify=True)
     print(f"{'':8}{'windows':>8}{'seam index':>12}{'99 % interval':>20}{'step (1/255)':>14}{'seconds':>10}")
     for chart in CHARTS:
         values = np.clip(chart(round(options.size / options.scale)), 0, 1)

@@ -29,6 +29,18 @@ def test_another_word_is_refused_with_the_right_ones() -> None:
         UpscaleSettings(color_fix="sepia")
 
 
+@pytest.mark.parametrize("fidelity", [-0.1, 1.01, float("nan")])
+def test_fidelity_is_a_part_of_one(fidelity):
+    with pytest.raises(UsageError, match=f"fidelity is {fidelity}, allowed is 0 to 1"):
+        UpscaleSettings(fidelity=fidelity)
+
+
+def test_full_fidelity_means_nothing_at_the_same_size():
+    with pytest.raises(UsageError, match="fidelity 1 at scale 1 is the photo itself"):
+        UpscaleSettings(scale=1, fidelity=1)
+    assert UpscaleSettings(scale=1, fidelity=0.5).fidelity == 0.5
+
+
 def test_region_prompts_come_back_from_json():
     settings = UpscaleSettings(region_prompts=(RegionPrompt(0, 10, 20, 30, "a dog"),))
     assert UpscaleSettings(**json.loads(json.dumps(asdict(settings)))) == settings

@@ -216,6 +216,7 @@ class UpscaleSettings:
     conditioning_scale: float | None = None
     scheduler: SchedulerName | None = None
     color_fix: ColorFix | None = None
+    fidelity: float = 0.0  # 0 leaves the result free; 1: reduced, it is the photo (upscaling/fidelity.py)
     tile_size: int | None = None  # pixels of the enlarged photo, a multiple of 64
     tile_overlap: int | None = None  # pixels of the enlarged photo, a multiple of 8
     tile_batch: int | None = None  # windows evaluated at a time, each in its own network call; None: by the memory
@@ -235,6 +236,11 @@ class UpscaleSettings:
         _require("steps", self.steps, 1, 1000)
         _require("guidance_scale", self.guidance_scale, 0.0, 50.0)
         _require("conditioning_scale", self.conditioning_scale, 0.0, 10.0)
+        _require("fidelity", self.fidelity, 0.0, 1.0)
+        if self.scale == self.fidelity == 1:
+            raise UsageError(
+                "The result of fidelity 1 at scale 1 is the photo itself.", "Use a larger scale or a lower fidelity."
+            )
         _require("tile_batch", self.tile_batch, 1, 4096)
         _require("in_memory_mp", self.in_memory_mp, 0.0, 1e6)
         _require("seed", self.seed, 0, 2**63 - 1)

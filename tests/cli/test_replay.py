@@ -29,6 +29,8 @@ SETTINGS = (
     "128",
     "--tile-overlap",
     "32",
+    "--fidelity",
+    "0.75",
 )
 
 
@@ -73,6 +75,7 @@ def test_it_tells_what_made_a_result(xpsr, result):
         ["prompt", "a \u00f6 <red> panda"],
         ["seed", "5"],
         ["tile_size", "128"],
+        ["fidelity", "0.75"],
         ["device", "cpu"],
     ):
         assert line in lines

@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from xpsr_cli.errors import OutOfMemoryError, PhotoError, UsageError
+from xpsr_cli.exploring.operators import Operator
 from xpsr_cli.models.loading import load_components, load_controlnet, load_unet
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.settings import (
@@ -203,6 +204,7 @@ def test_the_global_random_state_is_neither_used_nor_touched(upscaler):
         {"scheduler": SchedulerName.UNIPC},
         {"color_fix": ColorFix.ADAIN},
         {"color_fix": ColorFix.NONE},
+        {"fidelity": 0.5},
     ],
 )
 def test_every_setting_is_heard(tiny_model, change):
@@ -244,6 +246,60 @@ def test_a_photo_without_colour_stays_without(upscaler):
     grey = noise_photo().pixels[..., :1].repeat(3, axis=2)
     pixels = upscaler.upscale(Photo(grey, grey=True), UpscaleSettings(scale=2.0)).photo().pixels
     assert (pixels == pixels[..., :1]).all()
+
+
+def lr_psnr(result, photo):
+    """Between a photo and its result reduced to the photo's size, both files' samples."""
+    large, small = (
+        torch.from_numpy(p.pixels / np.float64(p.info.depth.white)).permute(2, 0, 1) for p in (result, photo)
+    )
+    return Operator(large.shape[1:], small.shape[1:]).agreement_01(large, small)
+
+
+def soft_photo(photo):
+    """Of middling tones, so that there are larger pictures that are reduced to it."""
+    return replace(photo, pixels=photo.pixels // 4 + 96)
+
+
+@pytest.mark.parametrize("sizing", list(Sizing))
+@pytest.mark.parametrize("scale", [1.5, 4.0])
+def test_a_faithful_result_is_reduced_to_the_photo(upscaler, monkeypatch, sizing, scale):
+    preset = replace(upscaler.components.preset, sizing=sizing)
+    monkeypatch.setattr(upscaler.components, "preset", preset)
+    monkeypatch.setattr("xpsr_cli.upscaling.canvas.PROCESS_SIZE_PX", 128)
+    photo, reached = soft_photo(noise_photo(35, 41)), []
+    for fidelity in (0.0, 0.5, 1.0):
+        result = upscaler.upscale(photo, replace(SIX_WINDOWS, scale=scale, fidelity=fidelity))
+        assert result.agreement is None
+        reached.append(lr_psnr(result.photo(), photo))
+        assert (result.agreement is None) == (fidelity == 0)
+        assert fidelity == 0 or result.agreement == pytest.approx(reached[-1], abs=0.01)
+    assert reached[1] > reached[0] + 6
+    assert reached[2] > 55
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_faithful_result_has_the_bits_and_colours_of_the_photo(upscaler, dtype, grey):
+    values = np.random.default_rng(0).uniform(0.35, 0.6, (33, 40, 1 if grey else 3)).repeat(3 if grey else 1, axis=2)
+    white = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    photo = Photo((values * white).astype(dtype), grey=grey)
+    result = upscaler.upscale(photo, replace(SIX_WINDOWS, scale=2.0, fidelity=1.0)).photo()
+    assert result.pixels.dtype == dtype
+    assert not grey or (result.pixels == result.pixels[..., :1]).all()
+    assert lr_psnr(result, photo) > (55 if dtype is np.uint8 else 95)
+
+
+def test_fidelity_is_to_what_is_seen_and_leaves_transparency_alone(upscaler):
+    alpha = np.full((40, 44), 255, np.uint8)
+    alpha[:, 22:] = 0
+    photo = replace(soft_photo(noise_photo(40, 44)), alpha=alpha)
+    settings = UpscaleSettings(scale=2.0, steps=2, fidelity=1.0)
+    free, result = (upscaler.upscale(photo, replace(settings, fidelity=f)).photo() for f in (0.0, 1.0))
+    assert np.array_equal(free.alpha, result.alpha)
+    large, small = (torch.from_numpy(p.pixels / 255).permute(2, 0, 1) for p in (result, photo))
+    difference = (Operator((80, 88), (40, 44))(large) - small)[..., :22]
+    assert difference.square().mean().sqrt() < 1 / 255 / 2
 
 
 def test_zero_latent(upscaler):

@@ -13,6 +13,7 @@ from xpsr_cli.cli.sampling_options import (
     CaptionsOption,
     ColorFixOption,
     ConditioningScaleOption,
+    FidelityOption,
     GuidanceScaleOption,
     LowPromptOption,
     NegativePromptOption,
@@ -105,6 +106,7 @@ def evaluate(
     conditioning_scale: ConditioningScaleOption = None,
     scheduler: SchedulerOption = None,
     color_fix: ColorFixOption = None,
+    fidelity: FidelityOption = 0.0,
     metrics: Annotated[
         str, typer.Option(metavar="LIST", help="default, all, or names as in psnr,ssim,niqe.")
     ] = "default",
@@ -151,6 +153,7 @@ def evaluate(
         conditioning_scale=conditioning_scale,
         scheduler=scheduler,
         color_fix=color_fix,
+        fidelity=fidelity,
     )
     subject = Subject(dataset, tuple(root or ()), lr, hr, degrade, seed, Selection(every, limit), scale)
     contest = Contest(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WITHOUT_EFFECT = frozenset({"tile_batch", "in_memory_mp", "verify"})
 """Settings that change speed, memory or what is said, but no byte of a result."""
+_OFF = {"fidelity": 0}
+"""Settings that at these values have no effect either: what was made before there were such settings stays known."""
 
 
 def upscale_file(
@@ -55,7 +57,9 @@ def upscale_file(
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of a result's settings, those that have a say in its bytes."""
-    return {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
+    return {
+        name: value for name, value in settings.items() if name not in WITHOUT_EFFECT and value != _OFF.get(name, ...)
+    }
 
 
 def _manifest(

@@ -41,6 +41,8 @@ def tell_done(
     words = [f"{name}: {info.width} x {info.height} pixels in {sum(made.seconds.values()):.1f} s"]
     if made.seams is not None:
         words.append(in_words(made.seams) if made.windows > 1 else "one window, so no seams")
+    if made.agreement is not None:
+        words.append(f"reduced, it agrees with the photo to {made.agreement:.1f} dB")
     console.note(", ".join([*words, left] if left else words))
     if caption.high or caption.low:
         console.note(f"  {_told(caption)}")
@@ -61,6 +63,8 @@ def tell_done(
         }
         if made.seams is not None:
             record["seams"] = asdict(made.seams)
+        if made.agreement is not None:
+            record["agreement_db"] = round(made.agreement, 2)
     console.result(record, str(claim.target))
 
 

@@ -37,3 +37,6 @@ SchedulerOption = Annotated[SchedulerName | None, typer.Option("--scheduler", he
 ColorFixOption = Annotated[
     ColorFix | None, typer.Option("--color-fix", help=f"How colours are tied to the input. {OWN}")
 ]
+FidelityOption = Annotated[
+    float, typer.Option("--fidelity", help="0 leaves the result free; 1: reduced, it is the photo again.")
+]

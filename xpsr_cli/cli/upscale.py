@@ -26,6 +26,7 @@ from xpsr_cli.cli.sampling_options import (
     CaptionsOption,
     ColorFixOption,
     ConditioningScaleOption,
+    FidelityOption,
     GuidanceScaleOption,
     LowPromptOption,
     NegativePromptOption,
@@ -85,6 +86,7 @@ def upscale(
     conditioning_scale: ConditioningScaleOption = None,
     scheduler: SchedulerOption = None,
     color_fix: ColorFixOption = None,
+    fidelity: FidelityOption = 0.0,
     tile_size: Annotated[int | None, typer.Option(help=f"Window in pixels of the result, times 64. {OWN}")] = None,
     tile_overlap: Annotated[int | None, typer.Option(help=f"Overlap in pixels of the result, times 8. {OWN}")] = None,
     tile_batch: Annotated[
@@ -151,6 +153,7 @@ def upscale(
         conditioning_scale=conditioning_scale,
         scheduler=scheduler,
         color_fix=color_fix,
+        fidelity=fidelity,
         tile_size=tile_size,
         tile_overlap=tile_overlap,
         tile_batch=tile_batch,

@@ -44,16 +44,17 @@ def _process_size(size: tuple[int, int]) -> tuple[int, int]:
 class Canvas:
     """The enlarged input at working size, read from the photo whenever a window of it is needed.
 
-    ``size`` (width, height) is what was asked for. Of a padded canvas the top left part of that size is the photo; a
-    resized one is the photo as a whole.
+    ``size`` (width, height) is what was asked for, ``photo`` the input at its own size. Of a padded canvas the top
+    left part of ``size`` is the photo; a resized one is the photo as a whole.
     """
 
     def __init__(self, source: PhotoSource, scale: float, sizing: Sizing) -> None:
         info = source.info
         self.size = output_size(info.width, info.height, scale)
         self.sizing = sizing
+        self.photo: Picture = _Colour(source)
         self.width, self.height = canvas_size(self.size, sizing)
-        enlarged: Picture = Resized(_Colour(source), self.size)
+        enlarged: Picture = Resized(self.photo, self.size)
         self._enlarged = enlarged
         if sizing is Sizing.PAD:
             self._working: Picture = Padded(enlarged, (self.width, self.height))

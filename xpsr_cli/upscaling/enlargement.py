@@ -18,8 +18,9 @@ from xpsr_cli.sampling.tiles import Window, block_rows
 from xpsr_cli.settings import ColorFix
 from xpsr_cli.upscaling.canvas import Canvas
 from xpsr_cli.upscaling.color import WAVELET_REACH_PX, Moments, adain, wavelet, wavelet_chroma
+from xpsr_cli.upscaling.fidelity import AgreementMeter, Faithful
 from xpsr_cli.upscaling.plan import Plan
-from xpsr_cli.upscaling.resample import Picture, Resized
+from xpsr_cli.upscaling.resample import PART_PX, Picture, Resized
 from xpsr_cli.upscaling.seams import SeamMeter, SeamReport
 from xpsr_cli.upscaling.stages import Stages
 
@@ -28,8 +29,6 @@ STRIP_BYTES, BAND_BYTES = 2**25, 2**23
 HIGHEST_PX, WIDTH_PX = 512, 1024
 """Pixels of a block of the canvas: at most from top to bottom, and from left to right. With its halo, Stable
 Diffusion's autoencoder then takes about what it takes for 1024 x 1024 pixels at once."""
-PART_PX = 2048
-"""Columns of a band that are made at a time, so that what is needed meanwhile does not grow with the width."""
 
 
 def decoding_rows(cells: tuple[int, int], factor: int, lowest: int) -> list[list[Window]]:
@@ -132,7 +131,8 @@ class Enlargement:
     """An enlarged photo whose pixels are made as they are asked for, and how it came about.
 
     ``info`` is the input's with the new size. ``settings`` has every setting as it was used, as plain values.
-    ``seams`` is known, where it was asked for, once all bands are made.
+    ``seams`` is known, where it was asked for, once all bands are made, and so is ``agreement`` of a result that was
+    moved towards the photo (``fidelity``): PSNR in dB between the photo and the result reduced to its size.
     """
 
     def __init__(
@@ -150,6 +150,7 @@ class Enlargement:
         self.settings = settings
         self.windows = len(plan.windows)
         self.seams: SeamReport | None = None
+        self.agreement: float | None = None
         self._canvas = canvas
         self._plan = plan
         self._decode = decode
@@ -171,6 +172,7 @@ class Enlargement:
         """The enlarged photo from top to bottom, some rows at a time."""
         picture, band_rows = self._picture(), min(max(BAND_BYTES // (12 * self.info.width), 32), 256)
         meter = SeamMeter(self._places(), *self.info.size) if self.settings["verify"] else None
+        agreement = AgreementMeter(self._canvas.photo, self.info) if self.settings["fidelity"] else None
         for top in range(0, self.info.height, band_rows):
             with self._stages.clock("decode"), torch.no_grad():
                 rows = min(band_rows, self.info.height - top)
@@ -182,6 +184,8 @@ class Enlargement:
                 colour = self._final(colour)
                 if meter is not None:
                     meter.add(top, torch.from_numpy(colour).permute(2, 0, 1), self._canvas.enlarged(top, rows))
+                if agreement is not None:
+                    agreement.add(colour)
                 alpha = self._canvas.alpha(top, rows)
                 region = Region(colour, None if alpha is None else alpha.numpy())
                 del colour
@@ -189,6 +193,8 @@ class Enlargement:
             del region  # nothing of it is held while the next one is made
         if meter is not None:
             self.seams = meter.report()
+        if agreement is not None:
+            self.agreement = agreement.report()
 
     def photo(self) -> Photo:
         """All of it in memory, in the input's type."""
@@ -204,7 +210,9 @@ class Enlargement:
         with self._stages.clock("decode"), torch.no_grad():
             decoded = Decoded(self._canvas, self._decode, self._rows, self._factor, self._stages)
             matched = decoded if fix is ColorFix.NONE else ColorMatched(decoded, fix)
-        return matched if self._canvas.visible == self.info.size else Resized(matched, self.info.size)
+        picture = matched if self._canvas.visible == self.info.size else Resized(matched, self.info.size)
+        fidelity = self.settings["fidelity"]
+        return Faithful(picture, self._canvas.photo, fidelity, grey=self.info.grey) if fidelity else picture
 
     def _final(self, colour: Floats) -> Floats:
         """Colours (h, W, 3) within their range; a photo without colour stays without."""

@@ -19,6 +19,9 @@ from torch import Tensor
 Span = tuple[int, int]
 """First index and the one behind the last."""
 
+PART_PX = 2048
+"""Columns of a band that are made at a time, so that what is needed meanwhile does not grow with the width."""
+
 
 def bicubic(distance: Tensor) -> Tensor:
     """Keys' cubic convolution with a = -0.5, as in Pillow; distance in pixels, not negative."""
@@ -36,10 +39,18 @@ _SUPPORT: dict[Callable[[Tensor], Tensor], float] = {bicubic: 2.0, bilinear: 1.0
 
 
 class Axis:
-    """How one side of a picture is resized: for every output index, which inputs count and how much."""
+    """One side of a picture turned into another: for every output index, which inputs count and how much.
 
-    def __init__(self, length: int, wanted: int, filter_: Callable[[Tensor], Tensor]) -> None:
-        self.length = length
+    ``weights`` and ``indices`` are (outputs, taps); indices are inputs, weights float64, which count in float32.
+    """
+
+    def __init__(self, weights: Tensor, indices: Tensor) -> None:
+        self._weights = weights.float()
+        self._indices = indices
+
+    @classmethod
+    def resizing(cls, length: int, wanted: int, filter_: Callable[[Tensor], Tensor]) -> Axis:
+        """From ``length`` to ``wanted`` pixels."""
         step = length / wanted  # input pixels per output pixel
         widening = max(step, 1.0)
         reach = _SUPPORT[filter_] * widening
@@ -50,8 +61,11 @@ class Axis:
         indices = starts[:, None] + taps  # (wanted, taps)
         weights = filter_((indices + 0.5 - centres[:, None]).abs() / widening)
         weights = torch.where(indices < ends[:, None], weights, 0.0)
-        self._weights = (weights / weights.sum(dim=1, keepdim=True)).float()
-        self._indices = indices.clamp_max(length - 1)
+        return cls(weights / weights.sum(dim=1, keepdim=True), indices.clamp_max(length - 1))
+
+    def taps(self) -> tuple[Tensor, Tensor]:
+        """Weights as they count, and the inputs they belong to, (outputs, taps) each."""
+        return self._weights, self._indices
 
     def needs(self, outputs: Tensor) -> Span:
         """The inputs that the output indices ``outputs`` depend on."""
@@ -87,8 +101,8 @@ class Resized:
     def __init__(self, picture: Picture, size: tuple[int, int], filter_: Callable[[Tensor], Tensor] = bicubic) -> None:
         self.width, self.height = size
         self._picture = picture
-        self._rows = Axis(picture.height, self.height, filter_)
-        self._columns = Axis(picture.width, self.width, filter_)
+        self._rows = Axis.resizing(picture.height, self.height, filter_)
+        self._columns = Axis.resizing(picture.width, self.width, filter_)
 
     def read(self, top: int, left: int, height: int, width: int) -> Tensor:
         """See :class:`Picture`."""
