@@ -18,7 +18,7 @@ from xpsr_cli.models.degradation_free import DegradationFreeHeads
 from xpsr_cli.models.encoder import LatentEncoder
 from xpsr_cli.models.published import CONTROLNET_FIXED, CONTROLNET_KEYS
 from xpsr_cli.models.pyramid_encoder import PyramidImageEncoder, zeroed
-from xpsr_cli.models.semantic_fusion import Fusion, PromptPair, SemanticFusionAttention
+from xpsr_cli.models.semantic_fusion import Fusion, FusionContext, PromptPair, SemanticFusionAttention
 
 
 class ControlOutput(NamedTuple):
@@ -35,6 +35,8 @@ class XpsrControlNet(LatentEncoder):
 
     The config fields are the published ones (``attention_head_dim`` is the number of heads); ``fusion`` names the
     ablation. ``use_lowlevel_prompt=False`` leaves an ordinary ControlNet, the same as fusion ``high``.
+    ``reference_fusion`` says per down block whether its fusion has a third branch, for a reference; the last one
+    speaks for the mid block too, and ``None`` is none of them, as published.
     """
 
     published_class = "ControlNetModel"
@@ -69,12 +71,15 @@ class XpsrControlNet(LatentEncoder):
         use_lowlevel_prompt: bool = True,
         use_latent_pred: bool = True,
         fusion: str = Fusion.PARALLEL.value,
+        reference_fusion: Sequence[bool] | None = None,
     ) -> None:
         super().__init__()
         self.build_encoder()
         self.fusion = Fusion(fusion) if use_lowlevel_prompt else Fusion.HIGH
         if not use_lowlevel_prompt and fusion not in (Fusion.PARALLEL, Fusion.HIGH):
             raise ValueError(f"fusion {fusion!r} needs use_lowlevel_prompt.")
+        if reference_fusion is not None and self.fusion is not Fusion.PARALLEL:
+            raise ValueError(f"reference_fusion needs fusion 'parallel', not {self.fusion.value!r}.")
         last, width = len(block_out_channels) - 1, block_out_channels[-1]
         for level, block in enumerate(self.down_blocks):
             if isinstance(block, CrossAttnDownBlock2D):
@@ -99,7 +104,9 @@ class XpsrControlNet(LatentEncoder):
             high = None if self.fusion is Fusion.LOW else stock
             low = None if self.fusion is Fusion.HIGH else self.transformer(level, text_dim)
             join = self.transformer(level, width) if self.fusion is Fusion.PARALLEL else None
-            block.attentions[i] = SemanticFusionAttention(high, low, join, self.fusion)
+            reads = self.config.reference_fusion is not None and self.config.reference_fusion[level]
+            reference = self.transformer(level, self.config.block_out_channels[0]) if reads else None
+            block.attentions[i] = SemanticFusionAttention(high, low, join, self.fusion, reference)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """Photo (B, 3, f*h, f*w) in [0, 1] to the features (B, C_0, h, w) that :meth:`forward` takes.
@@ -120,12 +127,14 @@ class XpsrControlNet(LatentEncoder):
         conditioning_scale: float = 1.0,
         guess_mode: bool = False,
         with_heads: bool = False,
+        reference: Tensor | None = None,
     ) -> ControlOutput:
         """Residuals for one denoising step.
 
         ``latents`` (B, c, h, w); ``timestep`` an integer, or one per sample; ``high``, ``low`` text embeddings
         (B, L, D); either ``image`` (B, 3, f*h, f*w) in [0, 1] or ``image_features`` from :meth:`encode_image`.
         ``with_heads`` also evaluates the degradation-free heads, whose RGB part needs the image.
+        ``reference`` is what :meth:`encode_image` makes of a reference, for a fusion that has a branch for it.
         ``guess_mode`` weakens the early residuals to a tenth, rising to 1 at the mid block.
         """
         if (image is None) == (image_features is None):
@@ -137,7 +146,7 @@ class XpsrControlNet(LatentEncoder):
             image_features, rgb = self.pyramid(image, with_heads)
 
         temb = self.embed_time(timestep, latents, high if low is None else low)
-        texts = PromptPair(high, low)
+        texts = PromptPair(high, low) if reference is None else FusionContext(high, low, reference)
         sample = self.conv_in(latents) + image_features
         skips = (sample,)
         for block in self.down_blocks:

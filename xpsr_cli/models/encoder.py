@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from xpsr_cli.models.published import Fixed, check_config
 
+_PER_BLOCK = ("conditional_attention", "reference_attention", "reference_fusion")
+
 
 class LatentEncoder(ModelMixin, ConfigMixin):
     """Base of :class:`XpsrUNet` and :class:`XpsrControlNet`: time embedding, down blocks and mid block.
@@ -50,7 +52,7 @@ class LatentEncoder(ModelMixin, ConfigMixin):
         """Make the modules both networks have, with diffusers' default initialisation."""
         config = self.config
         widths = config.block_out_channels
-        for field in ("down_block_types", "up_block_types", "attention_head_dim", "conditional_attention"):
+        for field in ("down_block_types", "up_block_types", "attention_head_dim", *_PER_BLOCK):
             value = config.get(field)
             if isinstance(value, list | tuple) and len(value) != len(widths):
                 raise ValueError(f"{field} has {len(value)} entries for {len(widths)} levels.")

@@ -95,12 +95,14 @@ def _save(network: LatentEncoder, folder: Path) -> None:
 
 
 def published_config(network: LatentEncoder) -> dict[str, Any]:
-    """The network's config with every published field; ours (fusion, conditional_attention) only where not default."""
+    """The network's config with every published field; ours (fusion, attention of blocks) only where not default."""
     own = {key: value for key, value in network.config.items() if not key.startswith("_")}
     if own.get("fusion") == "parallel":
         del own["fusion"]
     if "conditional_attention" in own and all(own["conditional_attention"] or ()):
         del own["conditional_attention"]
+    if not any(own.get("reference_attention") or own.get("reference_fusion") or ()):
+        own = {key: value for key, value in own.items() if not key.startswith("reference_")}
     fixed = {field: allowed[0] for field, allowed in network.fixed_fields.items()}
     if "up_use_lowlevel_prompt" in fixed:
         fixed["up_use_lowlevel_prompt"] = [False] * len(own["block_out_channels"])

@@ -37,6 +37,7 @@ from xpsr_cli.weights import MODEL_CARD, read_preset
 
 __all__ = [
     "Components",
+    "ReferenceAddOn",
     "load_components",
     "load_controlnet",
     "load_unet",
@@ -49,6 +50,16 @@ __all__ = [
 SCHEDULER = "scheduler_config.json"
 TEXT_WEIGHTS = "model.safetensors"
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "ResidualAutoencoder": ResidualAutoencoder}
+
+
+@dataclass(frozen=True)
+class ReferenceAddOn:
+    """What lets a model read a reference beside the photo; see :mod:`xpsr_cli.models.reference_loading`."""
+
+    name: str
+    folder: Path
+    activator: str  # that made most references it was trained with, by its name
+    steps: int  # that this activator took, where it takes any
 
 
 @dataclass
@@ -64,6 +75,7 @@ class Components:
     preset: SamplingPreset
     name: str
     weights_files: tuple[Path, ...] = ()
+    reference: ReferenceAddOn | None = None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ CONTROLNET_KEYS = (
     (r"attentions\.(\d+)\.high\.", r"attentions.\1."),
     (r"attentions\.(\d+)\.low\.", r"attentions_lowlevel.\1."),
     (r"attentions\.(\d+)\.fusion\.", r"attentions_connect.\1."),
+    (r"attentions\.(\d+)\.reference\.", r"attentions_reference.\1."),  # ours; no published file has any
     (r"pyramid\.rrdb\.", r"controlnet_cond_embedding.preprocesser."),  # spelled so in the published files
     (r"pyramid\.rgb_heads\.", r"controlnet_cond_embedding.to_rgbs."),
     (r"pyramid\.", r"controlnet_cond_embedding."),
@@ -28,6 +29,7 @@ CONTROLNET_KEYS = (
 UNET_KEYS = (
     (r"attentions\.(\d+)\.text\.", r"attentions.\1."),
     (r"attentions\.(\d+)\.conditional\.", r"pixel_attentions.\1."),
+    (r"attentions\.(\d+)\.reference\.", r"reference_attentions.\1."),  # ours; no published file has any
 )
 
 # Published config fields that are not varied here: the values accepted, the first being the one written.

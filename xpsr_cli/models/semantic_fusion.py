@@ -1,6 +1,6 @@
 """Semantic-Fusion Attention (SFA): one feature map read in the light of two texts.
 
-# shapes: B batch, C channels, h w latent cells of this level, N = h*w, L text tokens, D text width
+# shapes: B batch, C channels, h w latent cells of this level, N = h*w, L text tokens, D text width, C_0 H W features
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
+import torch
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Fusion(str, Enum):
@@ -28,6 +30,21 @@ class PromptPair(NamedTuple):
     low: Tensor | None  # (B, L, D) how it is degraded
 
 
+class FusionContext(NamedTuple):
+    """The two texts, and the features of a reference for a fusion that has a third branch."""
+
+    high: Tensor
+    low: Tensor | None
+    reference: Tensor  # (B or 1, C_0, H, W)
+
+
+def pooled(features: Tensor, height: int, width: int) -> Tensor:
+    """Features (B, C_0, H, W) at the size of a level by averaging, (B, C_0, height, width)."""
+    return (
+        features if features.shape[-2:] == (height, width) else F.interpolate(features, (height, width), mode="area")
+    )
+
+
 def tokens(features: Tensor) -> Tensor:
     """Feature map (B, C, h, w) as attention context (B, h*w, C), row by row."""
     return features.flatten(2).transpose(1, 2)
@@ -39,6 +56,9 @@ class SemanticFusionAttention(nn.Module):
     ``high`` and ``low`` each read the same features with their own text; ``fusion`` takes its queries from the high
     branch and its keys and values from the plain tokens of the low branch. The input survives only inside ``high``.
     Without a low text the result is the high branch, which is an ordinary ControlNet. Nothing here starts at zero.
+
+    With a fourth transformer, ``reference``, the fusion's keys and values are followed by the tokens of that branch,
+    which reads the features of a reference (CasSR's idea); without a reference it is not called.
     """
 
     def __init__(
@@ -47,6 +67,7 @@ class SemanticFusionAttention(nn.Module):
         low: Transformer2DModel | None,
         fusion: Transformer2DModel | None,
         kind: Fusion,
+        reference: Transformer2DModel | None = None,
     ) -> None:
         """``kind`` decides which branches are called; the others may be ``None``."""
         super().__init__()
@@ -54,10 +75,13 @@ class SemanticFusionAttention(nn.Module):
         self.low: Transformer2DModel = low
         self.fusion: Transformer2DModel = fusion
         self.kind = kind
+        self.reference = reference
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: PromptPair, **_: Any) -> tuple[Tensor]:
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: PromptPair | FusionContext, **_: Any
+    ) -> tuple[Tensor]:
         """(B, C, h, w) to the same shape, in a tuple as stock blocks expect; they also pass masks, always ``None``."""
-        high_text, low_text = encoder_hidden_states
+        high_text, low_text = encoder_hidden_states[:2]
         if self.kind is Fusion.LOW:
             if low_text is None:
                 raise ValueError("fusion 'low' has nothing to read without a low-level text.")
@@ -69,7 +93,13 @@ class SemanticFusionAttention(nn.Module):
         if self.kind is Fusion.SERIAL:
             return self.low(high, low_text, return_dict=False)
         low = self.low(hidden_states, low_text, return_dict=False)[0]
-        return self.fusion(high, tokens(low), return_dict=False)
+        context = tokens(low)
+        if self.reference is not None and isinstance(encoder_hidden_states, FusionContext):
+            seen = tokens(pooled(encoder_hidden_states.reference, *hidden_states.shape[-2:]))
+            plain = hidden_states.contiguous()  # in another layout torch crashes where this branch alone is trained
+            read = self.reference(plain, seen.expand(hidden_states.shape[0], -1, -1), return_dict=False)[0]
+            context = torch.cat([context, tokens(read)], dim=1)
+        return self.fusion(high, context, return_dict=False)
 
     def copy_from(self, stock: Transformer2DModel) -> None:
         """Start every branch as a copy of a UNet's text attention (the fusion's image keys and values stay fresh)."""

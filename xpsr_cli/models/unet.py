@@ -1,11 +1,11 @@
 """XPSR's UNet: Stable Diffusion's, with conditional attention over the ControlNet's residuals in its decoder.
 
-# shapes: B batch, c latent channels, h w latent cells, L text tokens, D text width
+# shapes: B batch, c latent channels, h w latent cells, L text tokens, D text width, C_0 channels of image features
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from diffusers.configuration_utils import register_to_config
@@ -18,6 +18,7 @@ from xpsr_cli.models.conditional_attention import ConditionalAttention, ControlC
 from xpsr_cli.models.controlnet import ControlOutput
 from xpsr_cli.models.encoder import LatentEncoder
 from xpsr_cli.models.published import UNET_FIXED, UNET_KEYS
+from xpsr_cli.models.reference_attention import ReferenceAttention, ReferenceForm, ReferenceTokens
 
 
 class XpsrUNet(LatentEncoder):
@@ -25,6 +26,8 @@ class XpsrUNet(LatentEncoder):
 
     The config fields are the published ones (``attention_head_dim`` is the number of heads).
     ``conditional_attention`` says per up block whether it looks at the residuals again; ``None`` is all of them.
+    ``reference_attention`` says per up block whether it also looks at a reference, ``None`` is none of them, as
+    published; ``reference_form`` how, and ``reference_window`` in windows of how many cells (``None``: as a whole).
     """
 
     published_class = "UNet2DConditionModel"
@@ -56,10 +59,15 @@ class XpsrUNet(LatentEncoder):
         addition_embed_type: str | None = None,
         addition_embed_type_num_heads: int = 64,
         conditional_attention: Sequence[bool] | None = None,
+        reference_attention: Sequence[bool] | None = None,
+        reference_form: str = ReferenceForm.SEPARATE.value,
+        reference_window: int | None = None,
     ) -> None:
         super().__init__()
         self.build_encoder()
         levels = len(block_out_channels)
+        self.reads_reference = (False,) * levels if reference_attention is None else tuple(reference_attention)
+        self.reference_form = ReferenceForm(reference_form)
         self.conditional = (True,) * levels if conditional_attention is None else tuple(conditional_attention)
         self.up_blocks = nn.ModuleList(self._up_block(i) for i in range(levels))
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, block_out_channels[0], eps=norm_eps)
@@ -81,22 +89,48 @@ class XpsrUNet(LatentEncoder):
         kind = self.config.up_block_types[index]
         if kind not in ("UpBlock2D", "CrossAttnUpBlock2D"):
             raise ValueError(f"up_block_types holds {kind!r}; only UpBlock2D and CrossAttnUpBlock2D are built.")
-        if kind == "UpBlock2D" and not self.conditional[index]:
+        if kind == "UpBlock2D" and not self._looks_again(index):
             return UpBlock2D(**options)
         block = CrossAttnUpBlock2D(**options, **self.attention_options(level))
-        if not self.conditional[index]:
+        if not self._looks_again(index):
             return block
         contexts = self.skip_channels[level * layers : (level + 1) * layers][::-1]  # the skips it takes, last first
         for layer, context_dim in enumerate(contexts):
             text = block.attentions[layer] if kind == "CrossAttnUpBlock2D" else None
-            block.attentions[layer] = ConditionalAttention(text, self.transformer(level, context_dim), layer)
+            conditional = self.transformer(level, context_dim) if self.conditional[index] else None
+            reference = self._reference(index, level, context_dim) if self.reads_reference[index] else None
+            block.attentions[layer] = ConditionalAttention(text, conditional, layer, reference)
         return block
 
-    def forward(self, latents: Tensor, timestep: Tensor | int, high: Tensor, control: ControlOutput) -> Tensor:
+    def _looks_again(self, index: int) -> bool:
+        """Whether up block ``index`` reads more than the text."""
+        return self.conditional[index] or self.reads_reference[index]
+
+    def _reference(self, index: int, level: int, context_dim: int) -> ReferenceAttention | ReferenceTokens:
+        """What reads the reference in a layer of up block ``index``, whose conditional attention reads so many."""
+        features = self.config.block_out_channels[0]  # of the ControlNet, which has the UNet's encoder
+        if self.reference_form is ReferenceForm.TOKENS:
+            if not self.conditional[index]:
+                raise ValueError(f"Up block {index} has no conditional attention to read the reference's tokens.")
+            return ReferenceTokens(features, context_dim)
+        width = self.config.block_out_channels[level]
+        groups, window = self.config.norm_num_groups, self.config.reference_window
+        return ReferenceAttention(width, self.heads(level), features, groups, window)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor | int,
+        high: Tensor,
+        control: ControlOutput | Callable[[tuple[Tensor, ...]], ControlOutput],
+        reference: Tensor | None = None,
+    ) -> Tensor:
         """Prediction (B, c, h, w) for noisy ``latents`` (B, c, h, w).
 
         ``timestep`` is an integer, or one per sample; ``high`` (B, L, D) says what is in the photo; ``control`` is
-        what :class:`XpsrControlNet` returned for the same latents. Any latent size works.
+        what :class:`XpsrControlNet` returned for the same latents, or makes that of the skips
+        (:class:`~xpsr_cli.models.skip_tuner.SkipTuner`); ``reference`` (B or 1, C_0, h, w) what ``encode_image`` makes
+        of a reference, which only a model with reference attention reads. Any latent size works.
         """
         temb = self.embed_time(timestep, latents, high)
         sample = self.conv_in(latents)
@@ -104,12 +138,14 @@ class XpsrUNet(LatentEncoder):
         for block in self.down_blocks:
             sample, outputs = block(sample, temb, encoder_hidden_states=high)
             skips += outputs
+        if not isinstance(control, ControlOutput):
+            control = control(skips)
         skips = tuple(skip + residual for skip, residual in zip(skips, control.down, strict=True))
         sample = self.mid_block(sample, temb, encoder_hidden_states=high) + control.mid
 
         residuals = control.down
         up: Any
-        for up, conditional in zip(self.up_blocks, self.conditional, strict=True):
+        for index, up in enumerate(self.up_blocks):
             layers = len(up.resnets)
             taken, skips = skips[-layers:], skips[:-layers]
             read, residuals = residuals[-layers:], residuals[:-layers]
@@ -117,7 +153,9 @@ class XpsrUNet(LatentEncoder):
                 sample,
                 taken,
                 temb,
-                encoder_hidden_states=ControlContext(high, read[::-1]) if conditional else high,
+                encoder_hidden_states=ControlContext(high, read[::-1], reference)
+                if self._looks_again(index)
+                else high,
                 upsample_size=skips[-1].shape[-2:] if skips else None,  # odd sizes: the next skip's, not twice ours
             )
         return self.conv_out(self.conv_act(self.conv_norm_out(sample)))

@@ -17,7 +17,7 @@ from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
 from xpsr_cli.models.unet import XpsrUNet
 
-PARTS = ("text_encoder", "vae", "unet", "controlnet")
+PARTS: tuple[str, ...] = ("text_encoder", "vae", "unet", "controlnet")
 
 
 class Networks(nn.Module):
@@ -99,8 +99,14 @@ class TrainedNetworks(Networks):
         if not self.small:
             controlnet.requires_grad_(True)
             for module in unet.modules():
-                if isinstance(module, ConditionalAttention):
+                if isinstance(module, ConditionalAttention) and module.conditional is not None:
                     module.conditional.requires_grad_(True)
+
+    def place(
+        self, device: torch.device, frozen_dtype: torch.dtype, layout: torch.memory_format = torch.channels_last
+    ) -> None:
+        """As :meth:`Networks.place`; what is frozen of a small model stays exact, which costs it nothing."""
+        super().place(device, torch.float32 if self.small else frozen_dtype, layout)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """(c, h, w) of the latents of photos of this size in pixels."""
