@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from tiny_networks import TEXT_WIDTH, TINY_CONTROLNET, TINY_UNET, randomise
@@ -9,9 +13,10 @@ from tiny_networks import TEXT_WIDTH, TINY_CONTROLNET, TINY_UNET, randomise
 from xpsr_cli.device import choose_placement
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.semantic_fusion import PromptPair
+from xpsr_cli.models.skip_tuner import SkipTuner
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.sampling import denoiser as module
-from xpsr_cli.sampling.denoiser import Guided, XpsrDenoiser
+from xpsr_cli.sampling.denoiser import Guided, TunedDenoiser, XpsrDenoiser
 from xpsr_cli.sampling.prompts import guidance_rows
 from xpsr_cli.sampling.tiled import Tiled
 from xpsr_cli.sampling.tiles import Window, window_grid
@@ -171,3 +176,73 @@ def test_a_model_without_low_prompts(networks, scene):
     pairs = [PromptPair(pair.high, None) for pair in pairs]
     result = canvas_of(Guided(XpsrDenoiser(*networks, always(*pairs), image, PLACEMENT), 2.0), latents, 501)
     assert result.shape == latents.shape
+
+
+@pytest.fixture(scope="module")
+def reading_networks():
+    """The same with reference attention in windows, and without the overflow that random weights tend to."""
+    torch.manual_seed(1)
+    unet = XpsrUNet(**TINY_UNET, reference_attention=(True, True, True), reference_window=4)
+    return PLACEMENT.place(randomise(unet)), PLACEMENT.place(randomise(XpsrControlNet(**TINY_CONTROLNET)))
+
+
+def test_features_of_the_reference_are_computed_once_per_window(reading_networks, scene):
+    pairs, image, latents = scene
+    unet, controlnet = reading_networks
+    picture = torch.rand(1, 3, 8 * HEIGHT, 8 * WIDTH)
+    options = {"reference": lambda window: window.crop(picture)}
+    denoiser = Guided(XpsrDenoiser(unet, controlnet, always(*pairs), image, PLACEMENT, **options), 4.5)
+    with Calls(controlnet.pyramid) as pyramid, Calls(unet) as evaluated:
+        results = [canvas_of(denoiser, latents, timestep) for timestep in (951, 501, 1)]
+    assert pyramid.batches == [1] * (2 * len(WINDOWS))
+    assert evaluated.batches == [2] * (3 * len(WINDOWS))
+    without = Guided(XpsrDenoiser(unet, controlnet, always(*pairs), image, PLACEMENT), 4.5)
+    assert (canvas_of(without, latents, 1) - results[-1]).abs().max() > 1e-3
+
+
+def test_a_window_reads_its_own_part_of_the_reference(reading_networks, scene):
+    pairs, image, latents = scene
+    picture = torch.rand(1, 3, 8 * HEIGHT, 8 * WIDTH)
+    seen = []
+
+    def reference(window):
+        seen.append(window)
+        return window.crop(picture)
+
+    denoiser = XpsrDenoiser(*reading_networks, always(*pairs), image, PLACEMENT, reference=reference)
+    for window in WINDOWS:
+        denoiser(window.crop(latents), 501, window)
+    assert seen == [window.scaled(8) for window in WINDOWS]
+
+
+def test_a_window_that_overflows_is_predicted_again_with_its_reference(reading_networks, scene):
+    pairs, image, latents = scene
+    options = {"reference": lambda window: window.crop(torch.ones(1, 3, 8 * HEIGHT, 8 * WIDTH))}
+    window = WINDOWS[0]
+    expected = XpsrDenoiser(*reading_networks, always(*pairs), image, PLACEMENT, **options)
+    without = XpsrDenoiser(*reading_networks, always(*pairs), image, PLACEMENT)
+
+    def overflow(module, _, output):
+        return output if output.dtype is torch.float32 else output * float("inf")
+
+    coarse = replace(PLACEMENT, dtype=torch.bfloat16)
+    networks = [coarse.place(copy.deepcopy(network)) for network in reading_networks]
+    handle = networks[0].conv_out.register_forward_hook(overflow)
+    again = XpsrDenoiser(*networks, always(*pairs), image, coarse, **options)(window.crop(latents), 501, window)
+    handle.remove()
+    right, wrong = (denoiser(window.crop(latents), 501, window) for denoiser in (expected, without))
+    assert (again - right).abs().mean() < 0.1 * (again - wrong).abs().mean()
+
+
+def test_a_tuned_unet_sees_its_window_of_the_photo_and_no_low_prompts(networks, scene):
+    pairs, image, latents = scene
+    sizes = {name: TINY_UNET[name] for name in ("block_out_channels", "layers_per_block")}
+    tuner = PLACEMENT.place(randomise(SkipTuner(**sizes, hint_channels=(4, 6, 8, 10))))
+    pairs = [PromptPair(pair.high, None) for pair in pairs]
+    window = WINDOWS[1]
+    rows = TunedDenoiser(networks[0], tuner, always(*pairs), image, PLACEMENT)(window.crop(latents), 501, window)
+    hints = tuner.hints(image(window.scaled(8)))
+    for row, pair in zip(rows.split(1), pairs, strict=True):
+        with torch.no_grad():
+            alone = networks[0](window.crop(latents), 501, pair.high, partial(tuner, hints=hints))
+        torch.testing.assert_close(row, alone, rtol=0, atol=1e-4 * float(alone.abs().max()))

@@ -22,6 +22,7 @@ from torch import Tensor
 from xpsr_cli.device import Placement
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.semantic_fusion import PromptPair
+from xpsr_cli.models.skip_tuner import SkipTuner
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.sampling.tiles import CanvasImage, Window
 
@@ -47,8 +48,8 @@ class XpsrDenoiser:
     """ControlNet and UNet on one window, all guidance rows in one batch.
 
     What does not change from step to step is computed once: prompts arrive encoded, and the image pyramid of a window
-    is kept. The degradation-free heads are never evaluated. A window that overflows in half precision is predicted
-    again in float32.
+    is kept, that of the reference too. The degradation-free heads are never evaluated. A window that overflows in half
+    precision is predicted again in float32.
 
     Args:
         unet, controlnet: networks, already at ``placement``.
@@ -56,6 +57,8 @@ class XpsrDenoiser:
         image: the condition photo, a window of f pixels per latent cell at a time.
         conditioning_scale: factor on the ControlNet's residuals.
         once: whether every window is evaluated only once, so that nothing of it need be kept.
+        reference: what an activator made of the photo, of the same canvas as ``image``; for a model that has reference
+            attention. All guidance rows read it: it is a condition of fidelity, as the photo itself.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class XpsrDenoiser:
         *,
         conditioning_scale: float = 1.0,
         once: bool = False,
+        reference: CanvasImage | None = None,
     ) -> None:
         self.unet = unet
         self.controlnet = controlnet
@@ -75,7 +79,8 @@ class XpsrDenoiser:
         self.image = image
         self.placement = placement
         self.conditioning_scale = conditioning_scale
-        self._features: dict[Window, Tensor] = {}
+        self.reference = reference
+        self._features: dict[tuple[bool, Window], Tensor] = {}  # by whether it is the reference's
         self._kept_bytes, self._most_bytes = 0, 0 if once else FEATURE_BYTES
         self._in_float32: XpsrDenoiser | None = None
         self._lock = Lock()
@@ -86,6 +91,7 @@ class XpsrDenoiser:
         high = self.placement.put(texts.high)
         low = None if texts.low is None else self.placement.put(texts.low)
         sample = self.placement.put(latents.expand(high.shape[0], -1, -1, -1))
+        reference = None if self.reference is None else self._image_features(window, of_reference=True)
         control = self.controlnet(
             sample,
             timestep,
@@ -93,8 +99,9 @@ class XpsrDenoiser:
             low,
             image_features=self._image_features(window),  # (1, C_0, h, w): the same for every row
             conditioning_scale=self.conditioning_scale,
+            reference=reference,
         )
-        prediction = self.placement.fetch(self.unet(sample, timestep, high, control))
+        prediction = self.placement.fetch(self.unet(sample, timestep, high, control, reference))
         if self.placement.dtype is not torch.float32 and not bool(torch.isfinite(prediction).all()):
             _log.warning("A window overflowed in %s and is computed again in float32.", self.placement.dtype)
             return self._exact()(latents, timestep, window)
@@ -113,21 +120,52 @@ class XpsrDenoiser:
                     placement,
                     conditioning_scale=self.conditioning_scale,
                     once=True,
+                    reference=self.reference,
                 )
             return self._in_float32
 
-    def _image_features(self, window: Window) -> Tensor:
-        """The image pyramid of a window, from the first step that asked for it."""
-        kept = self._features.get(window)
+    def _image_features(self, window: Window, of_reference: bool = False) -> Tensor:
+        """The image pyramid of a window of the photo, or of the reference, from the first step that asked for it."""
+        image = self.reference if of_reference else self.image
+        assert image is not None
+        kept = self._features.get((of_reference, window))
         if kept is not None:
             return kept
         factor = self.controlnet.pyramid.downscale
-        features = self.controlnet.encode_image(self.placement.put(self.image(window.scaled(factor))))
+        features = self.controlnet.encode_image(self.placement.put(image(window.scaled(factor))))
         with self._lock:
             if self._kept_bytes + features.nbytes <= self._most_bytes:
                 self._kept_bytes += features.nbytes
-                self._features[window] = features
+                self._features[of_reference, window] = features
         return features
+
+
+class TunedDenoiser:
+    """The UNet of a window without its ControlNet, steered by a skip tuner: what the activator ``scedit`` runs.
+
+    The hints of a window are made at every step: they are cheap beside the UNet, and many.
+
+    Args:
+        unet, tuner: networks, already at ``placement``.
+        prompts: the rows of text embeddings; only the high-level ones are read.
+        image: the photo, a window of pixels at a time.
+    """
+
+    def __init__(
+        self, unet: XpsrUNet, tuner: SkipTuner, prompts: WindowPrompts, image: CanvasImage, placement: Placement
+    ) -> None:
+        self.unet = unet
+        self.tuner = tuner
+        self.prompts = prompts
+        self.image = image
+        self.placement = placement
+
+    @torch.inference_mode()
+    def __call__(self, latents: Tensor, timestep: int, window: Window) -> Tensor:
+        high = self.placement.put(self.prompts(window).high)
+        sample = self.placement.put(latents.expand(high.shape[0], -1, -1, -1))
+        image = self.placement.put(self.image(window.scaled(self.tuner.downscale)))
+        return self.placement.fetch(self.unet(sample, timestep, high, self.tuner.steering(image)))
 
 
 class Guided:
