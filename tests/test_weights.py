@@ -6,6 +6,7 @@ import re
 import struct
 
 import pytest
+from small_photos import refusal
 
 from xpsr_cli import weights
 from xpsr_cli.errors import UsageError, WeightsError
@@ -31,7 +32,7 @@ def test_the_registry_names_what_a_user_needs_to_decide():
     for entry in weights.load_registry().values():
         assert entry.about
         assert entry.licence
-        assert entry.shipped or entry.files
+        assert entry.shipped or entry.files or (entry.kind is Kind.PRIOR and entry.hub_ids and entry.manual)
         assert entry.shipped or entry.page.startswith("https://")
         assert entry.shipped or entry.manual or len(entry.sources) >= 2
         for source in entry.sources:
@@ -42,6 +43,20 @@ def test_the_registry_names_what_a_user_needs_to_decide():
             assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
             assert not file.path.endswith((".bin", ".ckpt", ".pt", ".pth"))
         assert set(entry.needs) <= set(weights.load_registry())
+
+
+def test_a_prior_without_files_is_one_in_the_cache(tmp_path, monkeypatch):
+    entry = weights.entry_named("deepfloyd-if-2")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert weights.installed_folder(entry) is None
+    assert entry.how_to_get.endswith("then run: hf download DeepFloyd/IF-II-M-v1.0")
+    snapshot = tmp_path / "models--DeepFloyd--IF-II-M-v1.0" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("1")
+    assert weights.installed_folder(entry) == snapshot
+    with refusal(UsageError, "deepfloyd-if-2", "--prior"):
+        import_folder(entry, snapshot)
 
 
 def test_the_default_model_and_the_full_model_are_upscalers():

@@ -56,6 +56,8 @@ def import_folder(entry: WeightsEntry, source: Path, progress: Progress | None =
     """Copy a model that someone brought as a folder; its layout is checked before anything is copied."""
     if entry.shipped:
         raise UsageError(f"{entry.name} ships with xpsr.", "To use a folder of your own, give it to --model.")
+    if not entry.files:
+        raise UsageError(f"{entry.name} is not copied: it is used where it lies.", "Give its folder to --prior.")
     target = user_folder() / entry.name
     if target.exists():
         raise UsageError(f"{entry.name} is installed already, in {target}.", "Delete that folder first.")

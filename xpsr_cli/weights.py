@@ -36,6 +36,7 @@ class Kind(str, Enum):
     UPSCALER = "upscaler"
     BASE = "base"
     CAPTIONER = "captioner"
+    PRIOR = "prior"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One model of the registry. ``manual`` says why it cannot be downloaded, if it cannot."""
+    """One model of the registry. ``manual`` says why it cannot be downloaded, if it cannot.
+
+    One without ``files`` is used where it is: in the Hugging Face cache, under one of its ``hub_ids``.
+    """
 
     name: str
     kind: Kind
@@ -76,6 +80,8 @@ class WeightsEntry:
         """One sentence for someone who does not have it."""
         if self.shipped:
             return "It ships with xpsr: install xpsr again."
+        if not self.files:
+            return f"{self.manual} See {self.page}, then run: hf download {self.hub_ids[0]}"
         if self.manual:
             return f"{self.manual} Fetch it from {self.page}, then run: xpsr weights import {self.name} FOLDER"
         return f"Run: xpsr weights pull {self.name}"
@@ -152,9 +158,10 @@ def installed_folder(entry: WeightsEntry) -> Path | None:
     """Where the model lies on this machine, or ``None``. A folder counts only if every file of the entry is in it."""
     if entry.shipped:
         folder = shipped_folder() / entry.name
-        return folder if _is_upscaler(folder) else None
+        whole = _is_upscaler(folder) if entry.kind is Kind.UPSCALER else (folder / MODEL_CARD).is_file()
+        return folder if whole else None
     folder = user_folder() / entry.name
-    if _has_files(folder, entry):
+    if entry.files and _has_files(folder, entry):
         return folder
     return next((f for hub_id in entry.hub_ids if (f := hub_folder(hub_id)) and _has_files(f, entry)), None)
 
@@ -220,6 +227,15 @@ def read_preset(folder: Path) -> SamplingPreset:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the model folder.") from error
     except (UsageError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} has a preset xpsr cannot follow: {error}") from error
+
+
+def read_vocabulary(name: str) -> list[str]:
+    """The words that a prior which ships was trained on; none where it is not here, or has no card to say so."""
+    try:
+        card = json.loads((shipped_folder() / name / MODEL_CARD).read_text(encoding="utf-8"))
+        return [str(word) for word in card["vocabulary"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def find_base(folder: Path) -> Path | None:

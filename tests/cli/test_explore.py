@@ -46,20 +46,6 @@ class SmallShapes(ShapesPrior):
 
 
 @pytest.fixture
-def xpsr(xpsr):
-    """The command line with ``explore``, whether or not it is registered yet."""
-    from xpsr_cli.cli.app import app
-    from xpsr_cli.cli.explore import explore
-
-    known = any(command.name == "explore" for command in app.registered_commands)
-    if not known:
-        app.command("explore", no_args_is_help=True)(explore)
-    yield xpsr
-    if not known:
-        app.registered_commands.pop()
-
-
-@pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working folder with a tiny picture in it, and the mixture of shapes as every prior."""
     monkeypatch.chdir(tmp_path)

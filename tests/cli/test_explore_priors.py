@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(xpsr: Run) -> Iterator[Run]:
-    """The command line with ``explore``, whether or not it is registered yet."""
-    from xpsr_cli.cli.app import app
-    from xpsr_cli.cli.explore import explore
-
-    known = any(command.name == "explore" for command in app.registered_commands)
-    if not known:
-        app.command("explore", no_args_is_help=True)(explore)
-    yield xpsr
-    if not known:
-        app.registered_commands.pop()
-
-
-@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a smooth picture of 16 pixels in it."""
     monkeypatch.chdir(tmp_path)
@@ -40,8 +26,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def explore(run: Run, prior: str, *arguments: Any) -> tuple[int, str, str]:
-    return run(
+def explore(xpsr: Run, prior: str, *arguments: Any) -> tuple[int, str, str]:
+    return xpsr(
         *("explore", "tiny.png", "--prompt", "a cat", "--scale", 4, "--samples", 2, "--precision", "fp32"),
         *("--steps", 3, "--prior", prior, "-o", "out", *arguments),
     )
@@ -58,24 +44,24 @@ def check(folder: Path, name: str) -> None:
     assert (first != second).any()
 
 
-def test_deepfloyd(run: Run, here: Path) -> None:
+def test_deepfloyd(xpsr: Run, here: Path) -> None:
     save_deepfloyd(here, sides=SIDES)
-    code, _, err = explore(run, "IF-I,IF-II")
+    code, _, err = explore(xpsr, "IF-I,IF-II")
     assert code == 0, err
     check(here, "IF-I,IF-II")
 
 
-def test_unclip_with_the_picture_beside_the_words(run: Run, here: Path) -> None:
+def test_unclip_with_the_picture_beside_the_words(xpsr: Run, here: Path) -> None:
     save_unclip(here, sides=SIDES)
-    code, _, err = explore(run, "karlo,karlo-image-variations", "--image-weight", 0.3)
+    code, _, err = explore(xpsr, "karlo,karlo-image-variations", "--image-weight", 0.3)
     assert code == 0, err
     check(here, "karlo,karlo-image-variations")
 
 
-def test_stable_diffusion_with_a_tiny_autoencoder(run: Run, here: Path) -> None:
+def test_stable_diffusion_with_a_tiny_autoencoder(xpsr: Run, here: Path) -> None:
     save_prior_folder(here / "sd")
     save_tiny_autoencoder(here / "taesd")
-    code, _, err = explore(run, "sd,taesd")
+    code, _, err = explore(xpsr, "sd,taesd")
     assert code == 0, err
     check(here, "sd,taesd")
 
@@ -83,7 +69,7 @@ def test_stable_diffusion_with_a_tiny_autoencoder(run: Run, here: Path) -> None:
 @pytest.mark.parametrize(
     ("prior", "arguments", "code", "said"),
     [
-        ("kakaobrain/karlo-v1-alpha", (), 4, "huggingface-cli download kakaobrain/karlo-v1-alpha"),
+        ("kakaobrain/karlo-v1-alpha", (), 4, "hf download kakaobrain/karlo-v1-alpha"),
         ("sd", ("--image-weight", 0.5), 2, "has no image embeddings"),
         ("IF-I", (), 2, "Give both stages: --prior STAGE_I,STAGE_II."),
         ("IF-I,IF-II", ("--scale", 8), 2, "makes pictures of up to 64 pixels on a side, not 128 x 128"),
@@ -91,11 +77,11 @@ def test_stable_diffusion_with_a_tiny_autoencoder(run: Run, here: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
-    run: Run, here: Path, prior: str, arguments: tuple[Any, ...], code: int, said: str
+    xpsr: Run, here: Path, prior: str, arguments: tuple[Any, ...], code: int, said: str
 ) -> None:
     save_deepfloyd(here, sides=SIDES)
     save_prior_folder(here / "sd")
-    got, out, err = explore(run, prior, *arguments)
+    got, out, err = explore(xpsr, prior, *arguments)
     assert (got, out) == (code, "")
     assert said in " ".join(err.split())
     assert "Traceback" not in err

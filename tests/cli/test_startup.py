@@ -27,6 +27,7 @@ def imported(stderr):
         ["--help"],
         ["--version"],
         ["upscale", "--help"],
+        ["explore", "--help"],
         ["replay", "--help"],
         ["caption", "--help"],
         ["train", "--help"],
@@ -65,6 +66,7 @@ def test_completion_answers_the_commands_and_imports_nothing_heavy():
     made = complete("xpsr ", 1)
     assert set(made.stdout.split()) == {
         "upscale",
+        "explore",
         "replay",
         "caption",
         "train",

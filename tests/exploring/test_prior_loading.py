@@ -87,7 +87,7 @@ def test_hub_ids_in_the_cache_are_found(models: dict[str, Path], cache: Callable
 def test_a_hub_id_that_is_not_there_says_how_to_get_it(cache: Callable[[str, Path], None]) -> None:
     error = refusal("kakaobrain/karlo-v1-alpha")
     assert "'kakaobrain/karlo-v1-alpha' is neither a folder nor a model in the Hugging Face cache" in error.message
-    assert "huggingface-cli download kakaobrain/karlo-v1-alpha" in error.hint
+    assert "hf download kakaobrain/karlo-v1-alpha" in error.hint
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xpsr_cli import __version__
-from xpsr_cli.cli import caption, compare, doctor, replay, train, upscale, weights
+from xpsr_cli.cli import caption, compare, doctor, explore, replay, train, upscale, weights
 from xpsr_cli.cli import eval as evaluation
 from xpsr_cli.cli.console import print_error
 from xpsr_cli.cli.failures import as_xpsr_error
@@ -28,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("upscale", no_args_is_help=True)(upscale.upscale)
+app.command("explore", no_args_is_help=True)(explore.explore)
 app.command("replay", no_args_is_help=True)(replay.replay)
 app.command("caption", no_args_is_help=True)(caption.caption)
 app.command("train", no_args_is_help=True, cls=train.TrainCommand)(train.train)

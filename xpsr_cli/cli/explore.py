@@ -9,11 +9,21 @@ from typing import Annotated
 import typer
 
 from xpsr_cli.cli.console import Console, quiet_third_parties
-from xpsr_cli.cli.options import ConfigOption, DebugFlag, DeviceOption, JsonFlag, PrecisionOption, QuietFlag
+from xpsr_cli.cli.options import (
+    ConfigOption,
+    DebugFlag,
+    DeviceOption,
+    JsonFlag,
+    PrecisionOption,
+    QuietFlag,
+    complete_prior,
+)
 from xpsr_cli.cli.sampling_options import OWN, StepsOption
 from xpsr_cli.errors import UsageError
 from xpsr_cli.exploring.options import ExploreOptions, Method, ResizeFilter, Travel
+from xpsr_cli.exploring.vocabulary import in_words
 from xpsr_cli.settings import Precision, SchedulerName
+from xpsr_cli.weights import read_vocabulary
 
 DEFAULT_PRIOR = "xpsr-explore"
 DEFAULT_SCALE, MIN_SCALE, MAX_SCALE = 16.0, 2.0, 32.0
@@ -27,7 +37,11 @@ def explore(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="One small picture.")],
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="What is to be seen in it; may be repeated: a row each.", show_default="no words"),
+        typer.Option(
+            help="What is to be seen in it; may be repeated: a row each. The prior that ships knows: "
+            f"{in_words(read_vocabulary(DEFAULT_PRIOR))}.",
+            show_default="no words",
+        ),
     ] = None,
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="More prompts, one per line.", show_default=False)
@@ -63,7 +77,8 @@ def explore(
     prior: Annotated[
         str,
         typer.Option(
-            help="The image model: a name, a folder, or a hub id in the local cache; two parts with a comma."
+            help="The image model: a name, a folder, or a hub id in the local cache; two parts with a comma.",
+            autocompletion=complete_prior,
         ),
     ] = DEFAULT_PRIOR,
     seed: Annotated[int, typer.Option(help="Seed of the first answer; the next ones count on.")] = 0,

@@ -18,7 +18,7 @@ def as_xpsr_error(error: Exception) -> XpsrError:
     if lacks_memory or any(words in first_line.lower() for words in _OUT_OF_MEMORY):
         return OutOfMemoryError(
             "There is not enough memory for this photo and these settings.",
-            "Use a smaller --tile-size, --tile-batch or --scale, or a device with more memory.",
+            "Use a smaller --scale or, where the command has it, --tile-size, or a device with more memory.",
         )
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

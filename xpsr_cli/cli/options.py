@@ -20,6 +20,11 @@ def complete_model(incomplete: str) -> list[str]:
     return [e.name for e in load_registry().values() if e.kind is Kind.UPSCALER and e.name.startswith(incomplete)]
 
 
+def complete_prior(incomplete: str) -> list[str]:
+    """The priors of the registry, for shell completion."""
+    return [e.name for e in load_registry().values() if e.kind is Kind.PRIOR and e.name.startswith(incomplete)]
+
+
 def complete_weights(incomplete: str) -> list[str]:
     """Every name of the registry, for shell completion."""
     return [name for name in load_registry() if name.startswith(incomplete)]

@@ -123,7 +123,13 @@ def _lines(values: Mapping[str, Any], indent: str = "  ") -> Iterator[str]:
 
 
 def settings_of(manifest: Mapping[str, Any], result: Path) -> tuple[UpscaleSettings, OutputOptions]:
-    """The settings and options that a manifest records; :class:`PhotoError` when they make no sense."""
+    """The settings and options that a manifest records; :class:`PhotoError` when they make no sense.
+
+    :class:`UsageError` for an answer of another command.
+    """
+    if manifest.get("command", "upscale") != "upscale":
+        command = f"xpsr {manifest['command']}"
+        raise UsageError(f"{result} is an answer of {command}.", f"Draw it again with the same {command} command.")
     known = {field.name for field in fields(UpscaleSettings)}
     try:
         recorded = {name: value for name, value in manifest["settings"].items() if name in known}

@@ -15,7 +15,7 @@ from xpsr_cli.exploring.priors import Prior
 from xpsr_cli.exploring.published import MODEL_INDEX
 from xpsr_cli.models.folders import CONFIG, read_json
 from xpsr_cli.models.pixel_cascade import KIND as CASCADE
-from xpsr_cli.weights import MODEL_CARD, WeightsEntry, hub_folder, installed_folder, load_registry, shipped_folder
+from xpsr_cli.weights import MODEL_CARD, WeightsEntry, hub_folder, installed_folder, load_registry
 
 _SUPPORTED = "Supported are DeepFloyd IF, unCLIP (Karlo), Stable Diffusion 1.x and 2.x, and xpsr's own pixel cascade."
 
@@ -116,13 +116,13 @@ def _folders(name: str) -> list[Path]:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         raise WeightsError(
             f"{name!r} is neither a folder nor a model in the Hugging Face cache.",
-            f"If it is a hub id, run: huggingface-cli download {name}",
+            f"If it is a hub id, run: hf download {name}",
         )
     raise WeightsError(f"There is no prior named {name!r}.", "Give a folder in diffusers layout, or a hub id.")
 
 
 def _installed(entry: WeightsEntry) -> Path:
-    folder = shipped_folder() / entry.name if entry.shipped else installed_folder(entry)
+    folder = installed_folder(entry)
     if folder is None or not folder.is_dir():
         raise WeightsError(f"The model {entry.name} is not installed.", entry.how_to_get)
     return folder

@@ -7,6 +7,8 @@ Measured is the residual: the picture less itself reduced four times and enlarge
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,11 +17,19 @@ SMOOTH, DETAILED = "smooth", "detailed"
 HORIZONTAL, VERTICAL = "horizontal lines", "vertical lines"
 COARSE, FINE = "coarse texture", "fine texture"
 DETAIL_WORDS = (SMOOTH, DETAILED, HORIZONTAL, VERTICAL, COARSE, FINE)
-_SMOOTH, _DETAILED = 11.0, 20.0  # standard deviation of the residual
-_LEAST = 4.0  # standard deviation below which there are neither lines nor texture to speak of
-_LINES = 0.6  # log2 of the energy of its gradient along rows over that along columns
-_COARSE, _FINE = 0.62, 0.72  # share of the finest octave in its standard deviation
+_SMOOTH, _DETAILED = 11.0, 20.0  # of the amount
+_LEAST = 4.0  # of the amount, below which there are neither lines nor texture to speak of
+_LINES = 0.6
+_COARSE, _FINE = 0.62, 0.72  # of the fineness
 """About the outer quarters of photos at 64 and at 256 pixels: most pictures have one or two of the words."""
+
+
+class Detail(NamedTuple):
+    """What is measured: the larger each number, the more the second word of its pair is true."""
+
+    amount: float  # standard deviation of the residual
+    lines: float  # log2 of the energy of its gradient along rows over that along columns
+    fineness: float  # share of the finest octave in its standard deviation
 
 
 def detail_words(picture: Image.Image, enlarged: Image.Image) -> list[str]:
@@ -29,16 +39,22 @@ def detail_words(picture: Image.Image, enlarged: Image.Image) -> list[str]:
         picture: (S, S) RGB.
         enlarged: the same, reduced four times and enlarged again.
     """
+    amount, lines, fineness = detail_of(picture, enlarged)
+    words = [_outside(amount, _SMOOTH, _DETAILED, SMOOTH, DETAILED)]
+    if amount >= _LEAST:
+        words.append(_outside(lines, -_LINES, _LINES, HORIZONTAL, VERTICAL))
+        words.append(_outside(fineness, _COARSE, _FINE, COARSE, FINE))
+    return [word for word in words if word]
+
+
+def detail_of(picture: Image.Image, enlarged: Image.Image) -> Detail:
+    """The measures behind :func:`detail_words`, of the same two pictures."""
     residual = _brightness(picture) - _brightness(enlarged)
-    words = [_outside(float(residual.std()), _SMOOTH, _DETAILED, SMOOTH, DETAILED)]
-    if residual.std() < _LEAST:
-        return words
     across, down = (float((np.diff(residual, axis=axis) ** 2).mean()) for axis in (1, 0))
-    words.append(_outside(np.log2((across + 1e-3) / (down + 1e-3)), -_LINES, _LINES, HORIZONTAL, VERTICAL))
     half = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BICUBIC)
     finest = _brightness(picture) - _brightness(half.resize(picture.size, Image.Resampling.BILINEAR))
-    words.append(_outside(float(finest.std() / residual.std()), _COARSE, _FINE, COARSE, FINE))
-    return [word for word in words if word]
+    amount = float(residual.std())
+    return Detail(amount, float(np.log2((across + 1e-3) / (down + 1e-3))), float(finest.std()) / max(amount, 1e-3))
 
 
 def _outside(value: float, low: float, high: float, below: str, above: str) -> str:
