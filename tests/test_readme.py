@@ -31,8 +31,9 @@ def test_the_table_has_every_flag_of_upscale_and_no_other():
 
 
 def test_every_command_and_flag_in_the_examples_exists():
+    names = "|".join([*COMMANDS])
     for line in "\n".join(blocks("bash")).splitlines():
-        for call in re.findall(r"xpsr ((?:upscale|explore|caption|replay|train|eval|compare|weights|doctor) .*?)(?: #|$)", line):
+        for call in re.findall(rf"xpsr ((?:{names}) .*?)(?: #|$)", line):
             name, *words = call.split()
             command = COMMANDS[name]
             if name == "weights":
