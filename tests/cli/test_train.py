@@ -393,7 +393,7 @@ def test_the_help_names_every_recipe_that_ships(xpsr):
 
 
 def test_recipes_are_completed():
-    assert complete_recipe("xpsr-mini") == ["xpsr-mini", "xpsr-mini-smoke"]
+    assert complete_recipe("xpsr-mini") == ["xpsr-mini", "xpsr-mini-cassr", "xpsr-mini-scedit", "xpsr-mini-smoke"]
     assert complete_recipe("fine") == ["finetune"]
 
 

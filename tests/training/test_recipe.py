@@ -13,8 +13,10 @@ from xpsr_cli.training.recipe import (
     ExistingModelRecipe,
     MiniModelRecipe,
     PriorModelRecipe,
+    ReferenceRecipe,
     ScorerRecipe,
     StableDiffusionRecipe,
+    TunerRecipe,
     load_recipe,
 )
 
@@ -24,6 +26,8 @@ SHIPPED = (
     "xpsr-explore-refiner",
     "xpsr-explore-scorer",
     "xpsr-mini",
+    "xpsr-mini-cassr",
+    "xpsr-mini-scedit",
     "xpsr-mini-smoke",
     "xpsr-sd15",
     "xpsr-sd21",
@@ -41,6 +45,8 @@ def test_these_recipes_ship_and_load() -> None:
     [
         ("xpsr-mini", MiniModelRecipe),
         ("xpsr-mini-smoke", MiniModelRecipe),
+        ("xpsr-mini-cassr", ReferenceRecipe),
+        ("xpsr-mini-scedit", TunerRecipe),
         ("xpsr-sd15", StableDiffusionRecipe),
         ("xpsr-sd21", StableDiffusionRecipe),
         ("finetune", ExistingModelRecipe),

@@ -47,8 +47,8 @@ def train(
     config: Annotated[
         str,
         typer.Option(
-            help="A recipe: finetune, xpsr-mini, xpsr-mini-smoke, xpsr-sd15, xpsr-sd21, xpsr-explore-base, "
-            "xpsr-explore-refiner, or a .toml file.",
+            help="A recipe: finetune, xpsr-mini, xpsr-mini-smoke, xpsr-mini-scedit, xpsr-mini-cassr, xpsr-sd15, "
+            "xpsr-sd21, xpsr-explore-scorer, xpsr-explore-base, xpsr-explore-refiner, or a .toml file.",
             show_default=False,
             autocompletion=complete_recipe,
         ),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from xpsr_cli.models.controlnet import ControlOutput
+    from xpsr_cli.models.controlnet import ControlOutput, XpsrControlNet
 
 DEGRADATION_FREE_WEIGHT = 0.05
 """Weight of the summed terms beside the noise-prediction error, as published."""
@@ -42,6 +42,16 @@ class DegradationFreeLoss(NamedTuple):
 def reduced(target: Tensor, like: Tensor) -> Tensor:
     """``target`` at the size of ``like``: bilinear between half-pixel centres, no antialiasing, as published."""
     return F.interpolate(target, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def clean_photo(controlnet: XpsrControlNet, image_01: Tensor) -> Tensor:
+    """What the finest pixel head says of a photo (B, 3, H, W) in [0, 1]: the same, less degraded.
+
+    It speaks of half the size, and is enlarged to that of the photo (bicubic).
+    """
+    _, rgb_pm1 = controlnet.pyramid(image_01, with_heads=True)
+    finest = (rgb_pm1[0].float() + 1) / 2
+    return F.interpolate(finest, image_01.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def degradation_free_loss(output: ControlOutput, hr_pm1: Tensor, latents: Tensor) -> DegradationFreeLoss:

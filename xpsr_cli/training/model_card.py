@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xpsr_cli.photos.whole_file import whole_or_absent
 from xpsr_cli.training.listeners import Row, main_terms, read_metrics
-from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ScorerRecipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ReferenceRecipe, ScorerRecipe
 
 _MEASURES = {"psnr": "PSNR (luma, dB)", "ssim": "SSIM", "gmsd": "GMSD", "sharpness": "sharpness, 1 is the original's"}
 _UPSCALER = (
@@ -19,6 +19,10 @@ _PRIOR = (
     "An image model that draws from words, trained with `xpsr train`.",
     "",
     '    xpsr explore small.png --prompt "..." --prior FOLDER',
+)
+_READER = (
+    "An add-on that lets an XPSR model read a second picture of the photo, which an activator made of it (the idea of",
+    "CasSR, of which only the abstract is public), trained with `xpsr train`.",
 )
 
 
@@ -40,7 +44,7 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
     lines = [
         f"# {recipe.name}",
         "",
-        *(_PRIOR if isinstance(recipe.model, PriorModelRecipe | ScorerRecipe) else _UPSCALER),
+        *_about(recipe),
         "",
         "| | |",
         "|---|---|",
@@ -52,6 +56,12 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
     ]
     with whole_or_absent(folder / "README.md") as file:
         file.write(("\n".join(lines).rstrip() + "\n").encode())
+
+
+def _about(recipe: Recipe) -> tuple[str, ...]:
+    if isinstance(recipe.model, PriorModelRecipe | ScorerRecipe):
+        return _PRIOR
+    return _READER if isinstance(recipe.model, ReferenceRecipe) else _UPSCALER
 
 
 def _cell(text: str) -> str:

@@ -9,7 +9,7 @@ Noise and timesteps of a sample are drawn from the seed and the sample's number,
 nor restarts change what is drawn.
 """
 
-# shapes: B batch, S crop side in pixels, c h w latent channels and cells, L text tokens, D text width
+# shapes: B batch, S crop side in pixels, c h w latent channels and cells, L text tokens, D text width, C_0 features
 
 from __future__ import annotations
 
@@ -88,8 +88,17 @@ class DiffusionObjective(nn.Module):
         high, low = prompts.chunk(2)
         return self.losses(clean, high, low, batch)
 
-    def losses(self, clean: Tensor, high: Tensor, low: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def losses(
+        self,
+        clean: Tensor,
+        high: Tensor,
+        low: Tensor,
+        batch: Mapping[str, Tensor],
+        reference: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Loss terms of clean latents (B, c, h, w) under text embeddings (B, L, D), the rest as in :meth:`forward`.
+
+        ``reference`` (B, C_0, h, w) are the features of references, for a model that reads them.
 
         Returns:
             Scalars. ``total`` is what to minimise. The others are unweighted and carry no gradient: ``noise``,
@@ -102,8 +111,8 @@ class DiffusionObjective(nn.Module):
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         image = (enlarged + 1) / 2  # ControlNets read photos in [0, 1]
         constrained = recipe.degradation_pixel_weight > 0 or recipe.degradation_latent_weight > 0
-        control = networks.controlnet(noisy, timesteps, high, low, image=image, with_heads=constrained)
-        prediction = networks.unet(noisy, timesteps, high, control).float()
+        control = self.control(noisy, timesteps, high, low, image, constrained, reference)
+        prediction = networks.unet(noisy, timesteps, high, control, reference).float()
 
         terms = {"noise": self._noise_loss(prediction, clean, noise, timesteps)}
         total = terms["noise"]
@@ -124,6 +133,21 @@ class DiffusionObjective(nn.Module):
             places = [*range(len(loss.latent) - 1), "mid"] if loss.latent else []
             terms |= {f"degradation_latent/{k}": term for k, term in zip(places, loss.latent, strict=True)}
         return {"total": total, **{name: term.detach() for name, term in terms.items()}}
+
+    def control(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        high: Tensor,
+        low: Tensor,
+        image: Tensor,
+        with_heads: bool,
+        reference: Tensor | None,
+    ) -> Any:
+        """What steers the UNet, for ``image`` (B, 3, S, S) in [0, 1]: its ``control``."""
+        return self.networks.controlnet(
+            noisy, timesteps, high, low, image=image, with_heads=with_heads, reference=reference
+        )
 
     def _noise_loss(self, prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """MSE; of residual latents part whitened (channels alike), part weighted by the channels' pixel energy."""

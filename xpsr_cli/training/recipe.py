@@ -9,7 +9,16 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from xpsr_cli.errors import UsageError
-from xpsr_cli.training.recipe_limits import CHOICES, CROP_MULTIPLE_PX, RANGES, check_prior, check_scorer, check_sizes
+from xpsr_cli.training.recipe_limits import (
+    CHOICES,
+    CROP_MULTIPLE_PX,
+    RANGES,
+    check_prior,
+    check_reference,
+    check_scorer,
+    check_sizes,
+    check_tuner,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -65,6 +74,29 @@ class ExistingModelRecipe:
     """Whatever XPSR model ``--init-from`` names, small or published, trained further."""
 
     init_from: str  # a name of the registry or a folder; --init-from wins
+
+
+@dataclass(frozen=True)
+class ReferenceRecipe:
+    """An add-on that lets a frozen XPSR read a reference (CasSR's idea): the new attention alone is trained."""
+
+    init_from: str  # a name of the registry or a folder; --init-from wins
+    form: str  # separate, tokens or fusion
+    levels: list[int]  # that read it, 0 being the finest, where a token is a latent cell
+    window: int  # cells on a side of a local window; 0 is the whole map
+    activators: list[str]  # the first and the second: xpsr, dfc, bicubic or scedit:FOLDER
+    activator_steps: int  # of xpsr
+    references: dict[str, float]  # share of each kind: first, second, bicubic, degraded, other, none
+
+
+@dataclass(frozen=True)
+class TunerRecipe:
+    """A skip tuner that makes references with the frozen UNet of an XPSR (SCEdit): the tuner alone is trained."""
+
+    init_from: str  # a name of the registry or a folder; --init-from wins
+    hint_channels: list[int]  # of the convolutions that see the photo, each but the first halves it
+    open: bool  # whether the photo is heard from the first step; published tuners begin closed
+    activator_steps: int  # that it takes to make a reference
 
 
 @dataclass(frozen=True)
@@ -143,14 +175,25 @@ class OutputRecipe:
     keep: int  # checkpoints
 
 
+ModelRecipe = (
+    MiniModelRecipe
+    | StableDiffusionRecipe
+    | ExistingModelRecipe
+    | ReferenceRecipe
+    | TunerRecipe
+    | PriorModelRecipe
+    | ScorerRecipe
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A whole training run. ``model`` is one of five kinds, told apart by its keys."""
+    """A whole training run. ``model`` is one of several kinds, told apart by its keys."""
 
     name: str
     seed: int
     data: DataRecipe
-    model: MiniModelRecipe | StableDiffusionRecipe | ExistingModelRecipe | PriorModelRecipe | ScorerRecipe
+    model: ModelRecipe
     loss: LossRecipe
     optimizer: OptimizerRecipe
     output: OutputRecipe
@@ -262,6 +305,10 @@ def _check(recipe: Recipe) -> None:
         raise UsageError(f"Recipe key 'data.crop_px' is {crop_px}.", f"Give a multiple of {CROP_MULTIPLE_PX}.")
     if isinstance(recipe.model, MiniModelRecipe):
         check_sizes(recipe.model)
+    if isinstance(recipe.model, TunerRecipe):
+        check_tuner(recipe)
+    if isinstance(recipe.model, ReferenceRecipe):
+        check_reference(recipe, recipe.model)
     if isinstance(recipe.model, PriorModelRecipe):
         check_prior(recipe, recipe.model)
     if isinstance(recipe.model, ScorerRecipe):

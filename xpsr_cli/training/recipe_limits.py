@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xpsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from xpsr_cli.training.recipe import MiniModelRecipe, PriorModelRecipe, Recipe, ScorerRecipe
+    from xpsr_cli.training.recipe import MiniModelRecipe, PriorModelRecipe, Recipe, ReferenceRecipe, ScorerRecipe
 
 CHOICES = {
     "data.captions": ("words", "store", "none"),
     "loss.prediction": ("v", "epsilon"),
     "model.stage": ("base", "refiner", "scorer", "judge"),
+    "model.form": ("separate", "tokens", "fusion"),
     "model.fusion": ("parallel", "serial", "high", "low"),
     "optimizer.name": ("adamw", "adamw8bit"),
     "optimizer.schedule": ("cosine", "constant"),
     "optimizer.mixed_precision": ("no", "bf16", "fp16"),
 }
 """The words that a key takes."""
+ACTIVATORS = ("xpsr", "dfc", "bicubic")
+"""What makes references, beside the skip tuner of a folder (``scedit:FOLDER``)."""
+TUNER_PREFIX = "scedit:"
+REFERENCES = ("none", "other", "degraded", "bicubic", "second", "first")
+"""What a reference may be in training: none at all, that of another picture, the large photo lightly degraded, the
+enlarged small one, or what one of the two activators makes."""
 
 _MANY = 10**9
 RANGES: dict[str, tuple[float, float]] = {
@@ -33,6 +40,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.negative_probability": (0, 1),
     "data.negative_blur_px": (0.1, 10),
     "data.crops_per_reading": (1, 1024),
+    "model.levels": (0, 15),
+    "model.window": (0, 64),
+    "model.hint_channels": (1, 8192),
+    "model.activator_steps": (1, 1000),
     "model.picture_px": (16, 1024),
     "model.attention_levels": (1, 8),
     "model.patch_px": (1, 1024),
@@ -95,7 +106,7 @@ def check_sizes(model: MiniModelRecipe) -> None:
         )
 
 
-_UNUSED = {
+_UNUSED: dict[str, Any] = {
     "data.degradations": {"bicubic": 1.0},
     "data.sharpen_target": False,
     "data.clean_condition": 0,
@@ -112,6 +123,12 @@ _UNUSED = {
     "output.validate_steps": 0,
 }
 """What a prior has no choice of, and what its recipe therefore says."""
+_UNUSED_BY_REFERENCES: dict[str, Any] = {
+    "loss.degradation_pixel_weight": 0,
+    "loss.degradation_latent_weight": 0,
+    "output.validate_steps": 0,
+}
+"""What an add-on has no choice of: the heads are frozen, and a model folder alone does not make references."""
 
 
 def check_prior(recipe: Recipe, model: PriorModelRecipe) -> None:
@@ -137,6 +154,37 @@ def check_prior(recipe: Recipe, model: PriorModelRecipe) -> None:
         )
 
 
+def check_reference(recipe: Recipe, model: ReferenceRecipe) -> None:
+    """Refuse references that cannot be made, and settings that would not be heeded; :class:`UsageError`."""
+    named = [name for name in model.activators if name == TUNER_PREFIX or not name.startswith(TUNER_PREFIX)]
+    for key, given, words in (("activators", named, ACTIVATORS), ("references", model.references, REFERENCES)):
+        for word in given:
+            if word not in words:
+                more = f", {TUNER_PREFIX}FOLDER" if words is ACTIVATORS else ""
+                raise UsageError(f"Recipe key 'model.{key}' names {word!r}.", f"Allowed: {', '.join(words)}{more}.")
+    if sum(name.startswith(TUNER_PREFIX) for name in model.activators) > 1:
+        raise UsageError("Recipe key 'model.activators' names two skip tuners.", "Name one, and another activator.")
+    wanted = 2 if model.references.get("second", 0) > 0 else 1
+    if not wanted <= len(model.activators) <= 2:
+        raise UsageError(
+            f"Recipe key 'model.activators' has {len(model.activators)} entries, and model.references wants {wanted}.",
+            "Name the first activator, and a second one if it has a share.",
+        )
+    if model.window and model.form != "separate":
+        raise UsageError(
+            f"Recipe key 'model.window' is {model.window}, which the form {model.form} does not heed.",
+            "Set model.window=0, or model.form=separate.",
+        )
+    if model.references.get("other", 0) > 0 and recipe.data.batch_size == 1:
+        raise UsageError("A batch of one has no reference of another picture.", "Give data.batch_size 2 or more.")
+    _check_only(recipe, _UNUSED_BY_REFERENCES, "an add-on that reads references")
+
+
+def check_tuner(recipe: Recipe) -> None:
+    """Refuse settings that a skip tuner would not heed; :class:`UsageError`."""
+    _check_only(recipe, _UNUSED_BY_REFERENCES, "a skip tuner")
+
+
 def check_scorer(recipe: Recipe, model: ScorerRecipe) -> None:
     """Refuse what a scorer cannot be, and settings that it would not heed; :class:`UsageError`."""
     _check_stage(model.stage, ("scorer", "judge"))
@@ -158,12 +206,16 @@ def _check_stage(stage: str, stages: tuple[str, str]) -> None:
 
 
 def _check_unused(recipe: Recipe) -> None:
-    for key, only in _UNUSED.items():
+    _check_only(recipe, _UNUSED, "a model for xpsr explore")
+
+
+def _check_only(recipe: Recipe, only_values: dict[str, Any], what: str) -> None:
+    for key, only in only_values.items():
         section, name = key.split(".")
         value = getattr(getattr(recipe, section), name)
         if value != only:
             raise UsageError(
-                f"Recipe key {key!r} is {value!r}, which a model for xpsr explore does not heed.",
+                f"Recipe key {key!r} is {value!r}, which {what} does not heed.",
                 f"Set it to {only!r}.",
             )
 

@@ -18,7 +18,9 @@ from xpsr_cli.training.objective import AutoencoderObjective, DiffusionObjective
 from xpsr_cli.training.prior_networks import PriorNetworks
 from xpsr_cli.training.prior_objective import PriorObjective
 from xpsr_cli.training.recipe import OptimizerRecipe, Recipe
+from xpsr_cli.training.reference_networks import ReferenceNetworks, ReferenceObjective
 from xpsr_cli.training.scorer import ScorerNetworks, ScorerObjective
+from xpsr_cli.training.tuner_networks import TunerNetworks, TunerObjective
 
 _APART = 2**30  # numbers of samples from the first of a stage to the first of the next
 _FIT = 2**40  # the first sample of those that the transform is fitted to
@@ -52,9 +54,12 @@ def make_stage(name: str, recipe: Recipe, networks: Networks, scheduler_config: 
             objective = PriorObjective(networks, scheduler_config, recipe.seed)
         elif isinstance(networks, ScorerNetworks):
             objective = ScorerObjective(networks)
+        elif isinstance(networks, ReferenceNetworks):
+            objective = ReferenceObjective(networks, scheduler_config, recipe)
         else:
             assert isinstance(networks, TrainedNetworks)
-            objective = DiffusionObjective(networks, scheduler_config, recipe.loss, recipe.seed)
+            kind = TunerObjective if isinstance(networks, TunerNetworks) else DiffusionObjective
+            objective = kind(networks, scheduler_config, recipe.loss, recipe.seed)
         return Stage(name, recipe.optimizer.steps, objective, list(networks.trained().values()), recipe.optimizer)
     vae = networks.vae if isinstance(networks, TrainedNetworks) else None
     if recipe.autoencoder is None or not isinstance(vae, ResidualAutoencoder):

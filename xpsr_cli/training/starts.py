@@ -31,9 +31,12 @@ from xpsr_cli.training.recipe import (
     MiniModelRecipe,
     PriorModelRecipe,
     Recipe,
+    ReferenceRecipe,
     ScorerRecipe,
     StableDiffusionRecipe,
+    TunerRecipe,
 )
+from xpsr_cli.training.reference_networks import with_reference
 from xpsr_cli.weights import find_model, load_registry, read_preset
 
 log = logging.getLogger(__name__)
@@ -53,7 +56,7 @@ class Start:
 def preset_of(recipe: Recipe, start: Start) -> SamplingPreset:
     """How the model will be used, known before it is loaded: as the one it starts from, if there is one."""
     named = start.init_from
-    if isinstance(recipe.model, ExistingModelRecipe):
+    if isinstance(recipe.model, ExistingModelRecipe | ReferenceRecipe | TunerRecipe):
         named = named or recipe.model.init_from
     if named is not None:
         return read_preset(find_model(named))
@@ -135,9 +138,12 @@ def starting_model(
             model = from_xpsr(start.init_from, base)
             check_fusion(model, recipe.model, start.init_from)
     else:
-        assert isinstance(recipe.model, ExistingModelRecipe)
+        assert isinstance(recipe.model, ExistingModelRecipe | ReferenceRecipe | TunerRecipe)
         model = from_xpsr(start.init_from or recipe.model.init_from, start.base)
-    model.name = recipe.name
+    if isinstance(recipe.model, ReferenceRecipe):
+        model = with_reference(model, recipe.model, recipe.seed)
+    elif not isinstance(recipe.model, TunerRecipe):  # whose result belongs to this model, and names it
+        model.name = recipe.name
     check_prediction(model.scheduler_config, recipe.loss.prediction, origin(recipe, start))
     return model
 

@@ -28,10 +28,13 @@ from xpsr_cli.training.preview import check_picture, draw_pairs, save_picture
 from xpsr_cli.training.prior_networks import PriorExport, networks_of, starting_prior
 from xpsr_cli.training.prior_pictures import PriorPictures
 from xpsr_cli.training.processes import make_accelerator
-from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ScorerRecipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ReferenceRecipe, ScorerRecipe, TunerRecipe
 from xpsr_cli.training.records import Records, named_left_out, tell_left_out
+from xpsr_cli.training.reference_networks import ReferenceExport, ReferenceNetworks, trained_activator
+from xpsr_cli.training.references import ReferencePairs
 from xpsr_cli.training.splits import without_copies
 from xpsr_cli.training.starts import Start, check_output, origin, preset_of, remember, remembered, starting_model
+from xpsr_cli.training.tuner_networks import TunerExport, TunerNetworks, starting_tuner
 from xpsr_cli.training.validation import hold_out
 
 log = logging.getLogger(__name__)
@@ -174,6 +177,13 @@ def _model(recipe: Recipe, photos: Sequence[TrainingPhoto], output: Path, start:
         prior = networks_of(cascade, recipe.model.stage)
         return _Model(cascade, prior, PriorExport(cascade, prior))
     model = starting_model(recipe, photos, output, start, resume=resume)
+    if isinstance(recipe.model, ReferenceRecipe):
+        activator = trained_activator(model, recipe.model)
+        reading = ReferenceNetworks(model, activator)
+        return _Model(model, reading, ReferenceExport(recipe, recipe.model, model, reading, activator))
+    if isinstance(recipe.model, TunerRecipe):
+        tuned = TunerNetworks(model, starting_tuner(model, recipe.model, recipe.seed))
+        return _Model(model, tuned, TunerExport(recipe, recipe.model, model, tuned))
     networks = TrainedNetworks(model.text_encoder, model.vae, model.unet, model.controlnet)
     return _Model(
         model, networks, partial(export_model, networks=networks, model=model, frozen=frozen_parts(networks))
@@ -182,15 +192,16 @@ def _model(recipe: Recipe, photos: Sequence[TrainingPhoto], output: Path, start:
 
 def _pairs(
     photos: list[TrainingPhoto], recipe: Recipe, start: Start, captions: Mapping[str, str] | None
-) -> TrainingPairs | PriorPictures:
+) -> TrainingPairs | ReferencePairs | PriorPictures:
     """What is trained on, in the words of the preset that the model will be used with."""
     if isinstance(recipe.model, PriorModelRecipe | ScorerRecipe):
         return PriorPictures(photos, recipe, captions)
     preset = preset_of(recipe, start)
-    return TrainingPairs(
+    pairs = TrainingPairs(
         photos,
         recipe,
         prompt_suffix=preset.prompt_suffix,
         negative_low_prompt=preset.negative_low_prompt,
         captions=captions,
     )
+    return ReferencePairs(pairs, recipe.model) if isinstance(recipe.model, ReferenceRecipe) else pairs
