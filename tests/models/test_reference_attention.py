@@ -31,7 +31,7 @@ def like(plain: XpsrUNet, **options) -> XpsrUNet:
 
 
 def reference_like(latents: torch.Tensor, batch: int = 1) -> torch.Tensor:
-    return torch.randn(batch, TINY_UNET["block_out_channels"][0], *latents.shape[-2:])
+    return torch.randn(batch, 2 * TINY_UNET["block_out_channels"][0], *latents.shape[-2:])
 
 
 @pytest.mark.parametrize("options", SHAPES)
@@ -144,6 +144,17 @@ def test_a_third_branch_of_the_fusion_reads_it_too(make_controlnet, inputs) -> N
         XpsrControlNet(**TINY_CONTROLNET, fusion="serial", reference_fusion=(False, True, True))
 
 
+@torch.no_grad()
+def test_what_is_read_says_where_the_reference_differs_from_the_photo(make_controlnet, inputs) -> None:
+    controlnet, image = make_controlnet(), inputs()["image"]
+    photo = controlnet.encode_image(image)
+    same, other = (controlnet.encode_reference(picture, photo) for picture in (image, 1 - image))
+    channels = photo.shape[1]
+    assert torch.equal(same[:, :channels], photo)
+    assert not bool(same[:, channels:].any())
+    torch.testing.assert_close(other[:, :channels] - other[:, channels:], photo)
+
+
 def test_without_it_the_config_is_the_published_one(make_unet, tmp_path: Path) -> None:
     assert not [field for field in published_config(make_unet()) if field.startswith("reference")]
     unet = make_unet(reference_attention=[False, True, False], reference_window=2)
@@ -174,4 +185,4 @@ def test_at_the_size_of_stable_diffusion_published_folders_lack_its_keys_alone()
         unet = XpsrUNet(**{**options, "reference_attention": blocks_within(4, 64)})
     new = [key for key in unet.state_dict() if ".reference." in key]
     assert len(unet.state_dict()) - len(new) == len(published)
-    assert sum(p.numel() for name, p in unet.named_parameters() if ".reference." in name) == 183_244_800
+    assert sum(p.numel() for name, p in unet.named_parameters() if ".reference." in name) == 189_388_800

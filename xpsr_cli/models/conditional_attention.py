@@ -19,7 +19,7 @@ class ControlContext(NamedTuple):
 
     high: Tensor  # (B, L, D) what is in the photo
     residuals: tuple[Tensor, ...]  # one (B, C_k, h, w) per layer, in the order the layers run
-    reference: Tensor | None = None  # (B or 1, C_0, H, W) features of the reference, if there is one
+    reference: Tensor | None = None  # (B or 1, 2*C_0, H, W) features of the reference, if there is one
 
 
 class ConditionalAttention(nn.Module):

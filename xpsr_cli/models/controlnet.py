@@ -105,7 +105,7 @@ class XpsrControlNet(LatentEncoder):
             low = None if self.fusion is Fusion.HIGH else self.transformer(level, text_dim)
             join = self.transformer(level, width) if self.fusion is Fusion.PARALLEL else None
             reads = self.config.reference_fusion is not None and self.config.reference_fusion[level]
-            reference = self.transformer(level, self.config.block_out_channels[0]) if reads else None
+            reference = self.transformer(level, 2 * self.config.block_out_channels[0]) if reads else None
             block.attentions[i] = SemanticFusionAttention(high, low, join, self.fusion, reference)
 
     def encode_image(self, image: Tensor) -> Tensor:
@@ -114,6 +114,16 @@ class XpsrControlNet(LatentEncoder):
         They do not depend on the timestep: compute them once per window.
         """
         return self.pyramid(image)[0]
+
+    def encode_reference(self, reference: Tensor, image_features: Tensor) -> Tensor:
+        """A reference (B, 3, f*h, f*w) in [0, 1] to what attention to it reads, (B, 2*C_0, h, w).
+
+        These are its features, and how they differ from those of the photo (``image_features``, from
+        :meth:`encode_image`): the difference is what a reference has to tell, and is learnt to be read in a fraction
+        of the steps. Like the photo's they do not depend on the timestep.
+        """
+        features = self.encode_image(reference)
+        return torch.cat([features, features - image_features], dim=1)
 
     def forward(
         self,
@@ -134,7 +144,7 @@ class XpsrControlNet(LatentEncoder):
         ``latents`` (B, c, h, w); ``timestep`` an integer, or one per sample; ``high``, ``low`` text embeddings
         (B, L, D); either ``image`` (B, 3, f*h, f*w) in [0, 1] or ``image_features`` from :meth:`encode_image`.
         ``with_heads`` also evaluates the degradation-free heads, whose RGB part needs the image.
-        ``reference`` is what :meth:`encode_image` makes of a reference, for a fusion that has a branch for it.
+        ``reference`` is what :meth:`encode_reference` makes of a reference, for a fusion that has a branch for it.
         ``guess_mode`` weakens the early residuals to a tenth, rising to 1 at the mid block.
         """
         if (image is None) == (image_features is None):

@@ -1,10 +1,11 @@
 """Reference attention: the UNet's decoder looks at a picture that an activator made of the photo (CasSR's idea).
 
 CasSR (Chen et al. 2024) is known by its abstract alone, so this is our form of it: a sibling of conditional attention
-whose keys and values are the ControlNet's image features of the reference. They do not depend on the timestep.
+whose keys and values are the ControlNet's image features of the reference, beside their difference from the photo's.
+They do not depend on the timestep.
 """
 
-# shapes: B batch, C channels of this level, h w its cells, N = h*w, C_0 H W the features of the reference (H >= h),
+# shapes: B batch, C channels of this level, h w its cells, N = h*w, R H W what is read of the reference (H >= h),
 #         s side of a local window, k = s + 2*margin side of what it sees, G windows, d channels of a head
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class ReferenceAttention(nn.Module):
         self.bias = None if window is None else nn.Parameter(_nearness(heads, window))
 
     def forward(self, hidden_states: Tensor, reference: Tensor) -> Tensor:
-        """(B, C, h, w) to the same shape; ``reference`` (B or 1, C_0, H, W)."""
+        """(B, C, h, w) to the same shape; ``reference`` (B or 1, R, H, W)."""
         height, width = hidden_states.shape[-2:]
         context = tokens(pooled(reference, height, width))
         x = self.proj_in(tokens(self.norm(hidden_states)))
@@ -112,7 +113,7 @@ class ReferenceTokens(nn.Module):
         self.kinds = nn.Parameter(torch.zeros(2, channels))
 
     def forward(self, context: Tensor, reference: Tensor, height: int, width: int) -> Tensor:
-        """(B, N, C) and features (B or 1, C_0, H, W) to (B, 2*N, C)."""
+        """(B, N, C) and features (B or 1, R, H, W) to (B, 2*N, C)."""
         further = self.project(tokens(pooled(reference, height, width))).expand(context.shape[0], -1, -1)
         return torch.cat([context + self.kinds[0], further + self.kinds[1]], dim=1)
 

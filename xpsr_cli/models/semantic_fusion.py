@@ -35,7 +35,7 @@ class FusionContext(NamedTuple):
 
     high: Tensor
     low: Tensor | None
-    reference: Tensor  # (B or 1, C_0, H, W)
+    reference: Tensor  # (B or 1, 2*C_0, H, W)
 
 
 def pooled(features: Tensor, height: int, width: int) -> Tensor:

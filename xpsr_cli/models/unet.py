@@ -108,7 +108,7 @@ class XpsrUNet(LatentEncoder):
 
     def _reference(self, index: int, level: int, context_dim: int) -> ReferenceAttention | ReferenceTokens:
         """What reads the reference in a layer of up block ``index``, whose conditional attention reads so many."""
-        features = self.config.block_out_channels[0]  # of the ControlNet, which has the UNet's encoder
+        features = 2 * self.config.block_out_channels[0]  # of XpsrControlNet.encode_reference
         if self.reference_form is ReferenceForm.TOKENS:
             if not self.conditional[index]:
                 raise ValueError(f"Up block {index} has no conditional attention to read the reference's tokens.")
@@ -129,8 +129,8 @@ class XpsrUNet(LatentEncoder):
 
         ``timestep`` is an integer, or one per sample; ``high`` (B, L, D) says what is in the photo; ``control`` is
         what :class:`XpsrControlNet` returned for the same latents, or makes that of the skips
-        (:class:`~xpsr_cli.models.skip_tuner.SkipTuner`); ``reference`` (B or 1, C_0, h, w) what ``encode_image`` makes
-        of a reference, which only a model with reference attention reads. Any latent size works.
+        (:class:`~xpsr_cli.models.skip_tuner.SkipTuner`); ``reference`` (B or 1, 2*C_0, h, w) what ``encode_reference``
+        makes of a reference, which only a model with reference attention reads. Any latent size works.
         """
         temb = self.embed_time(timestep, latents, high)
         sample = self.conv_in(latents)

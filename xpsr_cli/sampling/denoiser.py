@@ -91,13 +91,14 @@ class XpsrDenoiser:
         high = self.placement.put(texts.high)
         low = None if texts.low is None else self.placement.put(texts.low)
         sample = self.placement.put(latents.expand(high.shape[0], -1, -1, -1))
-        reference = None if self.reference is None else self._image_features(window, of_reference=True)
+        features = self._image_features(window)  # (1, C_0, h, w): the same for every row
+        reference = None if self.reference is None else self._reference_features(self.reference, window, features)
         control = self.controlnet(
             sample,
             timestep,
             high,
             low,
-            image_features=self._image_features(window),  # (1, C_0, h, w): the same for every row
+            image_features=features,
             conditioning_scale=self.conditioning_scale,
             reference=reference,
         )
@@ -124,19 +125,28 @@ class XpsrDenoiser:
                 )
             return self._in_float32
 
-    def _image_features(self, window: Window, of_reference: bool = False) -> Tensor:
-        """The image pyramid of a window of the photo, or of the reference, from the first step that asked for it."""
-        image = self.reference if of_reference else self.image
-        assert image is not None
-        kept = self._features.get((of_reference, window))
+    def _image_features(self, window: Window) -> Tensor:
+        """The image pyramid of a window, from the first step that asked for it."""
+        return self._kept((False, window), lambda: self.controlnet.encode_image(self._pixels(self.image, window)))
+
+    def _reference_features(self, reference: CanvasImage, window: Window, features: Tensor) -> Tensor:
+        """What attention reads of the reference in a window, alike; ``features`` are the photo's."""
+        encode = self.controlnet.encode_reference
+        return self._kept((True, window), lambda: encode(self._pixels(reference, window), features))
+
+    def _pixels(self, image: CanvasImage, window: Window) -> Tensor:
+        return self.placement.put(image(window.scaled(self.controlnet.pyramid.downscale)))
+
+    def _kept(self, key: tuple[bool, Window], make: Callable[[], Tensor]) -> Tensor:
+        """Features that are there already, or else made, and kept if there is room."""
+        kept = self._features.get(key)
         if kept is not None:
             return kept
-        factor = self.controlnet.pyramid.downscale
-        features = self.controlnet.encode_image(self.placement.put(image(window.scaled(factor))))
+        features = make()
         with self._lock:
             if self._kept_bytes + features.nbytes <= self._most_bytes:
                 self._kept_bytes += features.nbytes
-                self._features[of_reference, window] = features
+                self._features[key] = features
         return features
 
 

@@ -98,7 +98,7 @@ class DiffusionObjective(nn.Module):
     ) -> dict[str, Tensor]:
         """Loss terms of clean latents (B, c, h, w) under text embeddings (B, L, D), the rest as in :meth:`forward`.
 
-        ``reference`` (B, C_0, h, w) are the features of references, for a model that reads them.
+        ``reference`` (B, 2*C_0, h, w) are the features of references, for a model that reads them.
 
         Returns:
             Scalars. ``total`` is what to minimise. The others are unweighted and carry no gradient: ``noise``,
