@@ -59,9 +59,9 @@ def cases():
     return [*_png_cases(), *_jpeg_cases(), *_webp_cases(), *_avif_cases(), *_tiff_cases()]
 
 
-def write_corpus(folder):
-    """Write all files into a folder; their records, in order."""
-    return [_write(case, number, folder) for number, case in enumerate(cases())]
+def write_corpus(folder, every=1):
+    """Write all files, or every fourth or so, into a folder; their records, in order."""
+    return [_write(case, number, folder) for number, case in enumerate(cases()) if number % every == 0]
 
 
 def _case(extension, about, *args, profile=None, orientation=1, words=True, mode="rgb", bits=8, alpha="", **options):
@@ -278,14 +278,18 @@ def _keyed(case, picture, alpha, options):
 
 
 def commands(records, output):
-    """Arguments of ``xpsr upscale`` that enlarge every photo into a folder: all that become PNG in one run.
+    """Arguments of ``xpsr upscale`` that enlarge every photo into a folder.
 
+    One run for all that become PNG, one for all that keep their format, and one by name for the first of each format.
     Without guidance and captions, which sharpen: what the files lose is looked for, not what the model adds.
     """
     settings = ("--scale", SCALE, "--guidance-scale", 1, "--captions", "none", "--quiet")
-    to_png = [record.path for record in records if record.result_name.endswith(".png")]
-    if to_png:
-        yield ("upscale", *to_png, "--output", f"{output}/", *settings)
-    for record in records:
-        if record.path not in to_png:
-            yield ("upscale", record.path, "--output", output / record.result_name, *settings)
+    to_png = [record for record in records if record.result_name.endswith(".png")]
+    others = [record for record in records if record not in to_png]
+    named = {record.path.suffix: record for record in reversed(others)}.values()
+    kept = [record for record in others if record not in named]
+    for chosen, how in ((to_png, ()), (kept, ("--format", "same"))):
+        if chosen:
+            yield ("upscale", *(record.path for record in chosen), "--output", f"{output}/", *how, *settings)
+    for record in named:
+        yield ("upscale", record.path, "--output", output / record.result_name, *settings)

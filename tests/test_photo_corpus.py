@@ -28,7 +28,7 @@ def records(tmp_path_factory):
 def results(records, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "load_components", cache(loading.load_components))  # once for more than 100 commands
+        patch.setattr(loading, "load_components", cache(loading.load_components))  # once for all commands
         for arguments in commands(records, folder):
             run([str(argument) for argument in arguments])  # what it does not write is missed below
     return folder
