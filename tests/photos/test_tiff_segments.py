@@ -198,10 +198,10 @@ def test_lies_are_refused_soon_and_in_little_memory(tmp_path, lie, capfd):
     options = {"tile": (16, 16)} if cells == "tile" else {"rowsperstrip": 16}
     patched(path, pattern("uint8", 3, 64, 64), changes, compression="deflate", photometric="rgb", **options)
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     with refusal(PhotoError, path):
         whole(path)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**27
@@ -219,10 +219,10 @@ def test_tables_of_a_thousand_million_pieces_are_refused(tmp_path, count):
     entries = [(256, 4, 1, 2**16), (257, 4, 1, 2**16), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1)]
     entries += [(322, 4, 1, 1), (323, 4, 1, 1), (324, 16, count, 100), (325, 16, count, 100)]
     (tmp_path / "a.tif").write_bytes(directory(entries, bytes(1000)))
-    start = time.perf_counter()
+    start = time.process_time()
     with refusal(PhotoError, "a.tif", "damaged"):
         open_photo(tmp_path / "a.tif")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_jpeg_larger_than_its_place_is_not_decoded(tmp_path):

@@ -119,12 +119,12 @@ BOMB = (
     ids=["text", "cut", "truncated", "unclosed", "latin", "utf-16", "other", "bomb", "external"],
 )
 def test_senseless_packets_are_left_alone(broken):
-    start = time.perf_counter()
+    start = time.process_time()
     assert xmp.with_properties(broken, {MANIFEST: "{}"}) is None
     assert xmp.with_texts(broken, [("a", "b")]) is None
     assert xmp.read_property(broken, MANIFEST) is None
     assert list(xmp.read_texts(broken)) == []
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_senseless_packets_are_left_alone(broken):
     ids=["open", "unlike", "regions", "wide", "deep", "attributes", "beyond", "quotes"],
 )
 def test_packets_made_to_take_long_do_not(huge):
-    start = time.perf_counter()
+    start = time.process_time()
     xmp_size.with_size(xmp_size.upright(huge), 70, 80)
     xmp.with_properties(huge, {MANIFEST: "{}", DIGITAL_SOURCE_TYPE: "x"})
     assert xmp.read_property(huge, MANIFEST) is None
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_thumbnails_are_taken_out():
