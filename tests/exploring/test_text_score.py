@@ -70,13 +70,28 @@ def save(clip, folder: Path, **colours: list[float]) -> Path:
 def test_a_published_clip_is_found_in_the_cache_and_sees_the_colours_it_was_trained_with(clip, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert published_scorer(CPU) is None
-    model = tmp_path / f"models--{PUBLISHED_CLIPS[1].replace('/', '--')}"
-    save(clip, model / "snapshots" / "1", image_mean=[0.48, 0.46, 0.41], image_std=[0.27, 0.26, 0.28])
-    (model / "refs").mkdir()
-    (model / "refs" / "main").write_text("1")
+    folder = in_cache(tmp_path, PUBLISHED_CLIPS[1])
+    save(clip, folder, image_mean=[0.48, 0.46, 0.41], image_std=[0.27, 0.26, 0.28])
     found = published_scorer(CPU)
     assert found is not None
     assert found.fit(picture(), TEXTS) != TextScorer(clip, tiny_tokenizer()).fit(picture(), TEXTS)
+
+
+def in_cache(cache: Path, name: str) -> Path:
+    """The folder of a model's newest snapshot, which is still empty."""
+    model = cache / f"models--{name.replace('/', '--')}"
+    (model / "snapshots" / "1").mkdir(parents=True)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("1")
+    return model / "snapshots" / "1"
+
+
+def test_a_published_clip_that_is_there_in_part_is_passed_by(clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    (save(clip, in_cache(tmp_path, PUBLISHED_CLIPS[0])) / "model.safetensors").unlink()
+    assert published_scorer(CPU) is None
+    save(clip, in_cache(tmp_path, PUBLISHED_CLIPS[1]))
+    assert published_scorer(CPU) is not None
 
 
 def test_a_folder_that_is_not_whole_is_refused(clip, tmp_path):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
+from xpsr_cli.errors import WeightsError
 from xpsr_cli.models.folders import read_json
 from xpsr_cli.models.loading import load_pretrained, load_tokenizer
 from xpsr_cli.photos.photo import Pixels
@@ -20,7 +22,7 @@ from xpsr_cli.weights import hub_folder
 GUIDE, JUDGE = "scorer", "judge"
 """Who steers and who judges: never the same network, which would be pleased with its own work."""
 PUBLISHED_CLIPS = ("openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14")
-"""What judges answers of published priors, the first that is in the local Hugging Face cache."""
+"""What judges answers of published priors, the first that is whole in the local Hugging Face cache."""
 _PREPROCESSOR = "preprocessor_config.json"
 _CENTRE = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Mean and standard deviation of the colours of small CLIPs: they see values in [-1, 1]."""
@@ -78,13 +80,14 @@ class TextScorer:
 
 
 def published_scorer(device: torch.device) -> TextScorer | None:
-    """The first of :data:`PUBLISHED_CLIPS` that is on this machine; nothing is downloaded.
+    """The first of :data:`PUBLISHED_CLIPS` that is whole on this machine; nothing is downloaded.
 
-    Raises:
-        WeightsError: it is there, but not whole.
+    One that is there in part, or as a pickle alone, is passed by: answers are not held up by who would judge them.
     """
-    folder = next((found for name in PUBLISHED_CLIPS if (found := hub_folder(name)) is not None), None)
-    return None if folder is None else load_scorer(folder, device)
+    for folder in filter(None, map(hub_folder, PUBLISHED_CLIPS)):
+        with suppress(WeightsError):
+            return load_scorer(folder, device)
+    return None
 
 
 def load_scorer(folder: Path, device: torch.device) -> TextScorer:
