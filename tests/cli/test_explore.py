@@ -397,7 +397,7 @@ def test_the_colour_profile_and_other_metadata_go_along(xpsr, here):
         (["words.png"], 3, "words.png is not a photo"),
         (["."], 3, ". is a folder"),
         (["tiny.png", "--refine", "gone.png"], 3, "gone.png does not exist"),
-        (["tiny.png", "--refine", "tiny.png"], 2, "analytic makes 64 x 64 pixels, not 16 x 16."),
+        (["tiny.png", "--refine", "tiny.png"], 2, "which is not 16 x 16 of tiny.png enlarged 2 to 32 times."),
         (
             ["tiny.png", "--refine", "tiny.png", "--scale", str(SCALE)],
             2,

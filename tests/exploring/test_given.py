@@ -61,7 +61,10 @@ def test_sizes_are_rounded(scale, size):
     assert scale_of((12, 17), size) == pytest.approx(scale, rel=0.02)
 
 
-@pytest.mark.parametrize(("scale", "other"), [(2, (35, 24)), (None, (16, 24)), (None, (40, 11))])
+@pytest.mark.parametrize(
+    ("scale", "other"),
+    [(2, (35, 24)), (None, (16, 24)), (None, (40, 11)), (None, (17, 12)), (None, (60, 20)), (None, (561, 396))],
+)
 def test_a_picture_to_walk_on_from_must_fit(scale, other):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="pick.png has"):
         large_size(PhotoInfo(17, 12), scale, PhotoInfo(*other, name="pick.png"))

@@ -20,13 +20,13 @@ from xpsr_cli.cli.options import (
 )
 from xpsr_cli.cli.sampling_options import OWN, StepsOption
 from xpsr_cli.errors import UsageError
-from xpsr_cli.exploring.options import ExploreOptions, Method, ResizeFilter, Travel
+from xpsr_cli.exploring.options import MAX_SCALE, MIN_SCALE, ExploreOptions, Method, ResizeFilter, Travel
 from xpsr_cli.exploring.vocabulary import in_words
 from xpsr_cli.settings import Precision, SchedulerName
 from xpsr_cli.weights import read_vocabulary
 
 DEFAULT_PRIOR = "xpsr-explore"
-DEFAULT_SCALE, MIN_SCALE, MAX_SCALE = 16.0, 2.0, 32.0
+DEFAULT_SCALE = 16.0
 DEFAULT_STRENGTH = 0.5
 DRAWN_PER_KEPT = 4
 """How many answers ``--diverse`` draws for each that it keeps."""

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from xpsr_cli.errors import UsageError
-from xpsr_cli.exploring.options import ResizeFilter
+from xpsr_cli.exploring.options import MAX_SCALE, MIN_SCALE, ResizeFilter
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.photos.metadata import Metadata
 from xpsr_cli.photos.photo import Depth, Floats, PhotoInfo, PhotoSource, Pixels, quantize
@@ -94,14 +94,14 @@ def as_tensor(colour: Floats) -> Tensor:
 def large_size(info: PhotoInfo, scale: float | None, refined: PhotoInfo | None) -> tuple[int, int]:
     """(H, W) of the answers: the small picture's times ``scale``, or without one that of the picture to walk on from.
 
-    :class:`UsageError` where both are given and do not agree.
+    :class:`UsageError` where both are given and do not agree, or where it is no answer to the small picture.
     """
     if scale is None:
         assert refined is not None
-        if refined.width < info.width or refined.height < info.height:
+        if not _is_enlarged(info, refined):
             raise UsageError(
-                f"{refined.name} has {refined.width} x {refined.height} pixels, fewer than the {info.width} x "
-                f"{info.height} of {info.name}.",
+                f"{refined.name} has {refined.width} x {refined.height} pixels, which is not {info.width} x "
+                f"{info.height} of {info.name} enlarged {MIN_SCALE:g} to {MAX_SCALE:g} times.",
                 "Give --refine an answer to this picture.",
             )
         return refined.height, refined.width
@@ -113,6 +113,14 @@ def large_size(info: PhotoInfo, scale: float | None, refined: PhotoInfo | None) 
             "Leave --scale out, or give --refine an answer of this size.",
         )
     return size
+
+
+def _is_enlarged(small: PhotoInfo, large: PhotoInfo) -> bool:
+    """Whether there is one scale, of those allowed, that makes both sides of ``large``, rounded."""
+    sides = ((large.width, small.width), (large.height, small.height))
+    least = max(MIN_SCALE, *((many - 0.5) / few for many, few in sides))
+    most = min(MAX_SCALE, *((many + 0.5) / few for many, few in sides))
+    return least <= most
 
 
 def scale_of(small: tuple[int, int], large: tuple[int, int]) -> float:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDS = 20
+MIN_SCALE, MAX_SCALE = 2.0, 32.0
+"""Enlargement of each side: below, hardly anything is left open."""
 
 
 class ResizeFilter(str, Enum):
