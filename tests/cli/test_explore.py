@@ -388,6 +388,7 @@ def test_the_colour_profile_and_other_metadata_go_along(xpsr, here):
         (["tiny.png", "--steps", "0"], 2, "steps is 0"),
         (["tiny.png", "--noise", "2"], 2, "noise is 2.0"),
         (["tiny.png", "--image-weight", "1.5"], 2, "image-weight is 1.5"),
+        (["tiny.png", "--text-guidance", "1"], 2, "text-guidance pulls towards words, and there are none."),
         (["tiny.png", "--travel", "often"], 2, "travel is 'often'"),
         (["tiny.png", "--strength", "0.3"], 2, "strength is 0.3, but there is no --refine."),
         (["tiny.png", "--prompts", "gone.txt"], 2, "The prompts in gone.txt cannot be read"),
@@ -511,7 +512,7 @@ def test_answers_are_judged_by_a_network_that_did_not_steer_them(xpsr, tmp_path,
 
 
 def test_a_prior_without_a_scorer_cannot_be_steered_by_one(xpsr, here):
-    code, _, err = explore(xpsr, "--text-guidance", 1)
+    code, _, err = explore(xpsr, *WORDS, "--text-guidance", 1)
     assert code == 2
     assert "no text-image score to steer with" in err
 

@@ -131,6 +131,15 @@ def test_an_energy_speaks_for_a_prior_without_words(shapes):
     assert obeyed(shapes.energy) >= obeyed(None) + 0.4
 
 
+def test_an_energy_has_no_say_where_there_are_no_words(shapes):
+    small_01, options = reduced(shapes.picture(0), 16), replace(AREA, energy_weight=2.0)
+    steered, free = (
+        Explorer(shapes, energy=energy).sample(small_01, shapes.size, Request("", seed=1), options)
+        for energy in (lambda text: lambda pixels: pixels.square().sum(), None)
+    )
+    assert np.array_equal(steered.pixels_u8, free.pixels_u8)
+
+
 def test_a_sample_depends_on_its_seed_alone(shapes):
     small_01 = reduced(shapes.picture(0), 8)
     explorer = Explorer(shapes)

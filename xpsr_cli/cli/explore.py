@@ -141,6 +141,8 @@ def explore(
         strength=1.0 if refine is None else DEFAULT_STRENGTH if strength is None else strength,
     )
     texts = _all_prompts(prompt or [], prompts)
+    if text_guidance > 0 and not any(texts):
+        raise UsageError("text-guidance pulls towards words, and there are none.", "Say some with --prompt.")
     _require_text("negative-prompt", negative_prompt)
     console = Console(quiet=quiet, as_json=as_json)
     if not debug:

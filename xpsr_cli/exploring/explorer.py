@@ -61,7 +61,8 @@ class Explorer:
 
     Args:
         prior: the image model, wherever it computes; canvases and operators stay in memory, in float32.
-        energy: a text-image score that pulls estimates towards the prompt, for priors that do not know the words.
+        energy: a text-image score that pulls estimates towards the prompt, if that has any words; for priors that do
+            not know them.
         progress: hears of each stage and its steps.
     """
 
@@ -82,7 +83,7 @@ class Explorer:
         small_01 = small_01.detach().to("cpu", torch.float32)
         small = (small_01.shape[1], small_01.shape[2])
         _check_start(options.start, large)
-        energy = self.energy(request.prompt) if self.energy else None
+        energy = self.energy(request.prompt) if self.energy and request.prompt else None
         pixels: Tensor | None = None  # (1, 3, .., ..) of the stage before
         figures = []
         stages = self.prior.stages(small, large)
