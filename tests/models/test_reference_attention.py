@@ -11,13 +11,14 @@ from tiny_networks import TINY_CONTROLNET, TINY_UNET, randomise, silent_control
 
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.folders import load_unet, published_config, save_unet
-from xpsr_cli.models.reference_attention import ReferenceAttention, blocks_within
+from xpsr_cli.models.reference_attention import ReferenceAttention, blocks_within, detail_channels, reference_detail
 from xpsr_cli.models.reference_loading import named_weights
 from xpsr_cli.models.unet import XpsrUNet
 
 SD15 = Path(__file__).parents[1] / "golden" / "sd15"
-SOME = {"reference_attention": (True, True, False)}
-SHAPES = [SOME, {"reference_attention": (True,) * 3, "reference_window": 2}, {**SOME, "reference_window": 4}]
+READ = 5
+SOME = {"reference_attention": (True, True, False), "reference_channels": READ}
+SHAPES = [SOME, {**SOME, "reference_attention": (True,) * 3, "reference_window": 2}, {**SOME, "reference_window": 4}]
 
 
 def like(plain: XpsrUNet, **options) -> XpsrUNet:
@@ -31,7 +32,7 @@ def like(plain: XpsrUNet, **options) -> XpsrUNet:
 
 
 def reference_like(latents: torch.Tensor, batch: int = 1) -> torch.Tensor:
-    return torch.randn(batch, 2 * TINY_UNET["block_out_channels"][0], *latents.shape[-2:])
+    return torch.randn(batch, READ, *latents.shape[-2:])
 
 
 @pytest.mark.parametrize("options", SHAPES)
@@ -138,7 +139,8 @@ def test_a_third_branch_of_the_fusion_reads_it_too(make_controlnet, inputs) -> N
     controlnet.load_state_dict({**controlnet.state_dict(), **plain.state_dict()})
     expected = plain(**call)
     assert all(torch.equal(a, b) for a, b in zip(controlnet(**call).down, expected.down, strict=True))
-    one, other = (controlnet(**call, reference=r).mid for r in reference_like(call["latents"], 2).split(1))
+    references = torch.randn(2, controlnet.reference_channels, *call["latents"].shape[-2:])
+    one, other = (controlnet(**call, reference=reference).mid for reference in references.split(1))
     assert (one - other).abs().max() > 1e-5
     with pytest.raises(ValueError, match="parallel"):
         XpsrControlNet(**TINY_CONTROLNET, fusion="serial", reference_fusion=(False, True, True))
@@ -148,16 +150,27 @@ def test_a_third_branch_of_the_fusion_reads_it_too(make_controlnet, inputs) -> N
 def test_what_is_read_says_where_the_reference_differs_from_the_photo(make_controlnet, inputs) -> None:
     controlnet, image = make_controlnet(), inputs()["image"]
     photo = controlnet.encode_image(image)
-    same, other = (controlnet.encode_reference(picture, photo) for picture in (image, 1 - image))
+    same, other = (controlnet.encode_reference(picture, image, photo) for picture in (image, 1 - image))
     channels = photo.shape[1]
+    assert same.shape[1] == controlnet.reference_channels
     assert torch.equal(same[:, :channels], photo)
     assert not bool(same[:, channels:].any())
-    torch.testing.assert_close(other[:, :channels] - other[:, channels:], photo)
+    torch.testing.assert_close(other[:, :channels] - other[:, channels : 2 * channels], photo)
+
+
+def test_detail_is_in_units_of_contrast_and_has_an_end() -> None:
+    photo = torch.rand(1, 3, 16, 16) / 4 + 0.3
+    reference = photo + 0.02 * torch.randn(photo.shape)
+    detail = reference_detail(reference, photo, 4)
+    assert detail.shape == (1, detail_channels(4), 4, 4)
+    stronger = reference_detail(4 * (reference - 0.5) + 0.5, 4 * (photo - 0.5) + 0.5, 4)
+    torch.testing.assert_close(stronger, detail, rtol=0.2, atol=0.02)  # but for the floor of the contrast
+    assert float(reference_detail(torch.ones_like(photo), torch.zeros_like(photo), 4).max()) == 8
 
 
 def test_without_it_the_config_is_the_published_one(make_unet, tmp_path: Path) -> None:
     assert not [field for field in published_config(make_unet()) if field.startswith("reference")]
-    unet = make_unet(reference_attention=[False, True, False], reference_window=2)
+    unet = make_unet(reference_attention=[False, True, False], reference_window=2, reference_channels=READ)
     save_unet(unet, tmp_path)
     loaded = load_unet(tmp_path)
     assert loaded.config.reference_window == 2
@@ -182,7 +195,7 @@ def test_at_the_size_of_stable_diffusion_published_folders_lack_its_keys_alone()
     published = json.loads((SD15 / "unet_keys.json").read_text())
     with torch.device("meta"):
         options = XpsrUNet.options_from(config)
-        unet = XpsrUNet(**{**options, "reference_attention": blocks_within(4, 64)})
+        unet = XpsrUNet(**{**options, "reference_attention": blocks_within(4, 64), "reference_channels": 832})
     new = [key for key in unet.state_dict() if ".reference." in key]
     assert len(unet.state_dict()) - len(new) == len(published)
-    assert sum(p.numel() for name, p in unet.named_parameters() if ".reference." in name) == 189_388_800
+    assert sum(p.numel() for name, p in unet.named_parameters() if ".reference." in name) == 193_075_200

@@ -182,8 +182,10 @@ def test_a_model_without_low_prompts(networks, scene):
 def reading_networks():
     """The same with reference attention in windows, and without the overflow that random weights tend to."""
     torch.manual_seed(1)
-    unet = XpsrUNet(**TINY_UNET, reference_attention=(True, True, True), reference_window=4)
-    return PLACEMENT.place(randomise(unet)), PLACEMENT.place(randomise(XpsrControlNet(**TINY_CONTROLNET)))
+    controlnet = XpsrControlNet(**TINY_CONTROLNET)
+    options = {"reference_window": 4, "reference_channels": controlnet.reference_channels}
+    unet = XpsrUNet(**TINY_UNET, reference_attention=(True, True, True), **options)
+    return PLACEMENT.place(randomise(unet)), PLACEMENT.place(randomise(controlnet))
 
 
 def test_features_of_the_reference_are_computed_once_per_window(reading_networks, scene):

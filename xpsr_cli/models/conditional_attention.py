@@ -1,6 +1,6 @@
 """Conditional attention: the UNet's decoder looks at the ControlNet's residuals again, as keys and values.
 
-# shapes: B batch, C channels, h w latent cells of this level, L text tokens, D text width, C_0 H W image features
+# shapes: B batch, C channels, h w latent cells of this level, L text tokens, D text width, R H W features
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ControlContext(NamedTuple):
 
     high: Tensor  # (B, L, D) what is in the photo
     residuals: tuple[Tensor, ...]  # one (B, C_k, h, w) per layer, in the order the layers run
-    reference: Tensor | None = None  # (B or 1, 2*C_0, H, W) features of the reference, if there is one
+    reference: Tensor | None = None  # (B or 1, R, H, W) features of the reference, if there is one
 
 
 class ConditionalAttention(nn.Module):

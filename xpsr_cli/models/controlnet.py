@@ -1,7 +1,7 @@
 """XPSR's ControlNet: noisy latent, photo and two texts in, one residual per UNet skip out.
 
 # shapes: B batch, c latent channels, h w latent cells, L text tokens, D text width, f pixels per latent cell (8),
-#         C_k h_k w_k channels and size of skip k
+#         C_k h_k w_k channels and size of skip k, R channels of what is read of a reference
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from xpsr_cli.models.degradation_free import DegradationFreeHeads
 from xpsr_cli.models.encoder import LatentEncoder
 from xpsr_cli.models.published import CONTROLNET_FIXED, CONTROLNET_KEYS
 from xpsr_cli.models.pyramid_encoder import PyramidImageEncoder, zeroed
+from xpsr_cli.models.reference_attention import detail_channels, reference_detail
 from xpsr_cli.models.semantic_fusion import Fusion, FusionContext, PromptPair, SemanticFusionAttention
 
 
@@ -105,7 +106,7 @@ class XpsrControlNet(LatentEncoder):
             low = None if self.fusion is Fusion.HIGH else self.transformer(level, text_dim)
             join = self.transformer(level, width) if self.fusion is Fusion.PARALLEL else None
             reads = self.config.reference_fusion is not None and self.config.reference_fusion[level]
-            reference = self.transformer(level, 2 * self.config.block_out_channels[0]) if reads else None
+            reference = self.transformer(level, self.reference_channels) if reads else None
             block.attentions[i] = SemanticFusionAttention(high, low, join, self.fusion, reference)
 
     def encode_image(self, image: Tensor) -> Tensor:
@@ -115,15 +116,23 @@ class XpsrControlNet(LatentEncoder):
         """
         return self.pyramid(image)[0]
 
-    def encode_reference(self, reference: Tensor, image_features: Tensor) -> Tensor:
-        """A reference (B, 3, f*h, f*w) in [0, 1] to what attention to it reads, (B, 2*C_0, h, w).
+    @property
+    def reference_channels(self) -> int:
+        """Channels of what :meth:`encode_reference` makes, R."""
+        cell = 2 ** (len(self.config.conditioning_embedding_out_channels) - 1)
+        return 2 * int(self.config.block_out_channels[0]) + detail_channels(cell)
 
-        These are its features, and how they differ from those of the photo (``image_features``, from
-        :meth:`encode_image`): the difference is what a reference has to tell, and is learnt to be read in a fraction
-        of the steps. Like the photo's they do not depend on the timestep.
+    def encode_reference(self, reference: Tensor, photo: Tensor, photo_features: Tensor) -> Tensor:
+        """A reference and its photo (B, 3, f*h, f*w) in [0, 1] to what attention to it reads, (B, R, h, w).
+
+        These are its features, how they differ from those of the photo (``photo_features``, from
+        :meth:`encode_image`), and how its pixels differ, in float32 if those are: the pyramid has learnt to look at
+        blurred photos, and does not let through all that a sharp one shows. Like the photo's features they do not
+        depend on the timestep.
         """
-        features = self.encode_image(reference)
-        return torch.cat([features, features - image_features], dim=1)
+        features = self.encode_image(reference.to(photo_features.dtype))
+        detail = reference_detail(reference, photo, self.pyramid.downscale).to(features.dtype)
+        return torch.cat([features, features - photo_features, detail], dim=1)
 
     def forward(
         self,

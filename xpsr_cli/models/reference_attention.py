@@ -1,8 +1,8 @@
 """Reference attention: the UNet's decoder looks at a picture that an activator made of the photo (CasSR's idea).
 
 CasSR (Chen et al. 2024) is known by its abstract alone, so this is our form of it: a sibling of conditional attention
-whose keys and values are the ControlNet's image features of the reference, beside their difference from the photo's.
-They do not depend on the timestep.
+whose keys and values are the ControlNet's image features of the reference, their difference from the photo's, and the
+pixels by which it differs. They do not depend on the timestep.
 """
 
 # shapes: B batch, C channels of this level, h w its cells, N = h*w, R H W what is read of the reference (H >= h),
@@ -17,10 +17,15 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xpsr_cli.models.residual_autoencoder import local_contrast
 from xpsr_cli.models.semantic_fusion import pooled, tokens
 
 MOST_TOKENS = 32
 """Side of the largest map of tokens that is attended to as a whole: what a query costs grows with its square."""
+
+
+MOST_DETAIL = 8.0
+"""Beyond this many contrasts of the photo a reference says no more, however much it differs."""
 
 
 class ReferenceForm(str, Enum):
@@ -29,6 +34,20 @@ class ReferenceForm(str, Enum):
     SEPARATE = "separate"  # an attention of its own behind the conditional one
     TOKENS = "tokens"  # further keys and values of the conditional attention
     FUSION = "fusion"  # further keys and values of the ControlNet's semantic fusion
+
+
+def reference_detail(reference_01: Tensor, photo_01: Tensor, cell: int) -> Tensor:
+    """What a reference adds to the photo, both (B, 3, f*h, f*w) in [0, 1]: the pixels of every cell, (B, 3*f*f, h, w).
+
+    In units of the photo's local contrast, so that the same edge says the same in bright light and in dim.
+    """
+    difference = F.pixel_unshuffle(2 * (reference_01 - photo_01), cell)
+    return (difference / local_contrast(2 * photo_01 - 1, cell)).clamp(-MOST_DETAIL, MOST_DETAIL)
+
+
+def detail_channels(cell: int) -> int:
+    """Channels of :func:`reference_detail`."""
+    return 3 * cell**2
 
 
 def blocks_within(levels: int, cells: int, most: int = MOST_TOKENS) -> list[bool]:

@@ -41,8 +41,11 @@ class ReferenceShape:
     blocks: tuple[bool, ...]  # per level, the coarsest first, as the up blocks run
     window: int | None = None  # cells, see ReferenceAttention
 
-    def options(self, network: LatentEncoder) -> dict[str, Any]:
-        """The config fields of UNet or ControlNet that this asks for; none where the other one reads."""
+    def options(self, network: LatentEncoder, channels: int) -> dict[str, Any]:
+        """The config fields of UNet or ControlNet that this asks for; none where the other one reads.
+
+        ``channels`` are those of the ControlNet's ``encode_reference``.
+        """
         in_decoder = "reference_attention" in network.config
         if in_decoder == (self.form is ReferenceForm.FUSION):
             return {}
@@ -52,6 +55,7 @@ class ReferenceShape:
             "reference_attention": self.blocks,
             "reference_form": self.form.value,
             "reference_window": self.window,
+            "reference_channels": channels,
         }
 
 
@@ -64,7 +68,7 @@ def add_reference(components: Components, shape: ReferenceShape) -> Components:
     networks = {}
     for part in ("unet", "controlnet"):
         network = getattr(components, part)
-        fresh = _built(network, shape)
+        fresh = _built(network, shape, components.controlnet.reference_channels)
         own, weights = named_weights(network), named_weights(fresh)
         with torch.no_grad():
             for name, value in own.items():
@@ -95,7 +99,8 @@ def load_reference(components: Components, folder: Path) -> Components:
         raise WeightsError(f"{path} is damaged: {error}.", "Fetch or save the weights again.") from error
     networks = {}
     with torch.device("meta"):
-        networks = {part: _built(getattr(components, part), shape) for part in ("unet", "controlnet")}
+        channels = components.controlnet.reference_channels
+        networks = {part: _built(getattr(components, part), shape, channels) for part in ("unet", "controlnet")}
     expected = {key: tuple(t.shape) for network in networks.values() for key, t in new_weights(network).items()}
     found = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     try:
@@ -155,9 +160,9 @@ def is_new(key: str) -> bool:
     return ".reference." in key
 
 
-def _built(network: Network, shape: ReferenceShape) -> Network:
+def _built(network: Network, shape: ReferenceShape, channels: int) -> Network:
     """A network like this one, with what reads the reference."""
-    options = {**network.options_from(network.config), **shape.options(network)}
+    options = {**network.options_from(network.config), **shape.options(network, channels)}
     try:
         return type(network)(**options)
     except ValueError as error:

@@ -30,6 +30,15 @@ CONTRAST_REACH = 2
 """Latent cells on each side that the contrast of a cell is averaged over."""
 
 
+def local_contrast(photo_pm1: Tensor, cell: int) -> Tensor:
+    """Local contrast of a photo (B, 3, H, W) in [-1, 1]: RMS luma gradient around every cell, (B, 1, h, w)."""
+    grey = F.pad(photo_pm1.mean(dim=1, keepdim=True), (0, 1, 0, 1), mode="replicate")
+    energy = grey[..., :-1, :].diff(dim=-1) ** 2 + grey[..., :-1].diff(dim=-2) ** 2
+    cells = F.avg_pool2d(energy, cell)
+    around = F.avg_pool2d(cells, 2 * CONTRAST_REACH + 1, 1, CONTRAST_REACH, count_include_pad=False)
+    return around.sqrt() + CONTRAST_FLOOR
+
+
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions with an identity path, as in EDSR (CVPRW 2017): no normalisation."""
 
@@ -77,12 +86,8 @@ class ResidualAutoencoder(ModelMixin, ConfigMixin):
         return math.ceil(reach_px / self.config.block_size) + CONTRAST_REACH + 1
 
     def contrast(self, enlarged_pm1: Tensor) -> Tensor:
-        """Local contrast of a photo (B, 3, H, W) in [-1, 1]: RMS luma gradient around every cell, (B, 1, h, w)."""
-        grey = F.pad(enlarged_pm1.mean(dim=1, keepdim=True), (0, 1, 0, 1), mode="replicate")
-        energy = grey[..., :-1, :].diff(dim=-1) ** 2 + grey[..., :-1].diff(dim=-2) ** 2
-        cells = F.avg_pool2d(energy, self.config.block_size)
-        around = F.avg_pool2d(cells, 2 * CONTRAST_REACH + 1, 1, CONTRAST_REACH, count_include_pad=False)
-        return around.sqrt() + CONTRAST_FLOOR
+        """See :func:`local_contrast`, of cells that are blocks."""
+        return local_contrast(enlarged_pm1, self.config.block_size)
 
     def encode_residual(self, photo_pm1: Tensor, enlarged_pm1: Tensor) -> Tensor:
         """Latents of what ``enlarged_pm1`` lacks.

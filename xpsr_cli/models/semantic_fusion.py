@@ -1,6 +1,6 @@
 """Semantic-Fusion Attention (SFA): one feature map read in the light of two texts.
 
-# shapes: B batch, C channels, h w latent cells of this level, N = h*w, L text tokens, D text width, C_0 H W features
+# shapes: B batch, C channels, h w latent cells of this level, N = h*w, L text tokens, D text width, R H W features
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class FusionContext(NamedTuple):
 
     high: Tensor
     low: Tensor | None
-    reference: Tensor  # (B or 1, 2*C_0, H, W)
+    reference: Tensor  # (B or 1, R, H, W)
 
 
 def pooled(features: Tensor, height: int, width: int) -> Tensor:
-    """Features (B, C_0, H, W) at the size of a level by averaging, (B, C_0, height, width)."""
+    """Features (B, R, H, W) at the size of a level by averaging, (B, R, height, width)."""
     return (
         features if features.shape[-2:] == (height, width) else F.interpolate(features, (height, width), mode="area")
     )

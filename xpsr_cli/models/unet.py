@@ -1,6 +1,6 @@
 """XPSR's UNet: Stable Diffusion's, with conditional attention over the ControlNet's residuals in its decoder.
 
-# shapes: B batch, c latent channels, h w latent cells, L text tokens, D text width, C_0 channels of image features
+# shapes: B batch, c latent channels, h w latent cells, L text tokens, D text width, R channels of a reference
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class XpsrUNet(LatentEncoder):
     The config fields are the published ones (``attention_head_dim`` is the number of heads).
     ``conditional_attention`` says per up block whether it looks at the residuals again; ``None`` is all of them.
     ``reference_attention`` says per up block whether it also looks at a reference, ``None`` is none of them, as
-    published; ``reference_form`` how, and ``reference_window`` in windows of how many cells (``None``: as a whole).
+    published; ``reference_form`` how, ``reference_window`` in windows of how many cells (``None``: as a whole), and
+    ``reference_channels`` how many channels the ControlNet's ``encode_reference`` has.
     """
 
     published_class = "UNet2DConditionModel"
@@ -62,6 +63,7 @@ class XpsrUNet(LatentEncoder):
         reference_attention: Sequence[bool] | None = None,
         reference_form: str = ReferenceForm.SEPARATE.value,
         reference_window: int | None = None,
+        reference_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.build_encoder()
@@ -108,7 +110,9 @@ class XpsrUNet(LatentEncoder):
 
     def _reference(self, index: int, level: int, context_dim: int) -> ReferenceAttention | ReferenceTokens:
         """What reads the reference in a layer of up block ``index``, whose conditional attention reads so many."""
-        features = 2 * self.config.block_out_channels[0]  # of XpsrControlNet.encode_reference
+        features = self.config.reference_channels
+        if features is None:
+            raise ValueError("reference_channels is missing.")
         if self.reference_form is ReferenceForm.TOKENS:
             if not self.conditional[index]:
                 raise ValueError(f"Up block {index} has no conditional attention to read the reference's tokens.")
@@ -129,7 +133,7 @@ class XpsrUNet(LatentEncoder):
 
         ``timestep`` is an integer, or one per sample; ``high`` (B, L, D) says what is in the photo; ``control`` is
         what :class:`XpsrControlNet` returned for the same latents, or makes that of the skips
-        (:class:`~xpsr_cli.models.skip_tuner.SkipTuner`); ``reference`` (B or 1, 2*C_0, h, w) what ``encode_reference``
+        (:class:`~xpsr_cli.models.skip_tuner.SkipTuner`); ``reference`` (B or 1, R, h, w) what ``encode_reference``
         makes of a reference, which only a model with reference attention reads. Any latent size works.
         """
         temb = self.embed_time(timestep, latents, high)

@@ -127,15 +127,22 @@ class XpsrDenoiser:
 
     def _image_features(self, window: Window) -> Tensor:
         """The image pyramid of a window, from the first step that asked for it."""
-        return self._kept((False, window), lambda: self.controlnet.encode_image(self._pixels(self.image, window)))
+        return self._kept(
+            (False, window), lambda: self.controlnet.encode_image(self.placement.put(self._pixels(self.image, window)))
+        )
 
     def _reference_features(self, reference: CanvasImage, window: Window, features: Tensor) -> Tensor:
         """What attention reads of the reference in a window, alike; ``features`` are the photo's."""
-        encode = self.controlnet.encode_reference
-        return self._kept((True, window), lambda: encode(self._pixels(reference, window), features))
+        encode, exact = self.controlnet.encode_reference, replace(self.placement, dtype=torch.float32)
+
+        def make() -> Tensor:
+            seen, photo = (exact.put(self._pixels(image, window)) for image in (reference, self.image))
+            return encode(seen, photo, features)
+
+        return self._kept((True, window), make)
 
     def _pixels(self, image: CanvasImage, window: Window) -> Tensor:
-        return self.placement.put(image(window.scaled(self.controlnet.pyramid.downscale)))
+        return image(window.scaled(self.controlnet.pyramid.downscale))
 
     def _kept(self, key: tuple[bool, Window], make: Callable[[], Tensor]) -> Tensor:
         """Features that are there already, or else made, and kept if there is room."""

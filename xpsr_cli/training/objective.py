@@ -9,7 +9,7 @@ Noise and timesteps of a sample are drawn from the seed and the sample's number,
 nor restarts change what is drawn.
 """
 
-# shapes: B batch, S crop side in pixels, c h w latent channels and cells, L text tokens, D text width, C_0 features
+# shapes: B batch, S crop side in pixels, c h w latent channels and cells, L text tokens, D text width, R features
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class DiffusionObjective(nn.Module):
     ) -> dict[str, Tensor]:
         """Loss terms of clean latents (B, c, h, w) under text embeddings (B, L, D), the rest as in :meth:`forward`.
 
-        ``reference`` (B, 2*C_0, h, w) are the features of references, for a model that reads them.
+        ``reference`` (B, R, h, w) are the features of references, for a model that reads them.
 
         Returns:
             Scalars. ``total`` is what to minimise. The others are unweighted and carry no gradient: ``noise``,

@@ -68,8 +68,11 @@ class ReferenceObjective(DiffusionObjective):
             prompts = networks.text_encoder(torch.cat([batch["high"], batch["low"]])).last_hidden_state
             high, low = prompts.chunk(2)
             told = {**batch, "prompts": torch.stack([high, low], dim=1)}
-            photo = networks.controlnet.encode_image((batch["enlarged_pm1"] + 1) / 2)
-            features = networks.controlnet.encode_reference(make_references(told, self.activators), photo)
+            photo = (batch["enlarged_pm1"] + 1) / 2
+            references = make_references(told, self.activators)
+            features = networks.controlnet.encode_reference(
+                references, photo, networks.controlnet.encode_image(photo.to(networks.controlnet.dtype))
+            )
             there = (batch["reference_kind"] != NOTHING)[:, None, None, None]
         return self.losses(clean, high, low, batch, features * there)  # zeros stand for no reference
 
