@@ -94,6 +94,23 @@ def test_words_count_as_much_as_asked(prior: CascadePrior) -> None:
     torch.testing.assert_close(own, away + 2 * (plain - away), atol=1e-4, rtol=1e-4)
 
 
+def test_words_count_as_much_as_asked_where_the_refiner_is_alone(prior: CascadePrior) -> None:
+    (stage,) = prior.stages((16, 16), (64, 64))
+    given, canvas = SMALL[None], torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    own, off, much, negative = (
+        stage.predictor(request, given, None)(canvas, 900)
+        for request in (
+            Request("water"),
+            Request("water", guidance_scale=1.0),
+            Request("water", guidance_scale=6.0),
+            Request("water", "sky", guidance_scale=6.0),
+        )
+    )
+    assert torch.equal(own, off)  # what its card says
+    assert not torch.allclose(much, own)
+    assert not torch.allclose(negative, much)
+
+
 def test_the_refiner_sees_the_picture_before_noised_as_in_training(prior: CascadePrior) -> None:
     grey, white = torch.zeros(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
     assert not torch.allclose(predicted(prior, 1, REQUEST, grey), predicted(prior, 1, REQUEST, white))

@@ -136,16 +136,21 @@ class CascadePrior:
         )
 
     def _refiner(self, size: Size, request: Request, given_pm1: Tensor, before_pm1: Tensor | None) -> Predict:
-        """Of the enlarged picture before, noised a little; the given one, where none is before, stays as it is."""
+        """Of the enlarged picture before, noised a little; the given one, where none is before, stays as it is.
+
+        The words count as much as the request says where no base has heard it, else as the card does.
+        """
         words_only(request, self.name)
         card = self._cascade.cards[REFINER]
+        asked = request.guidance_scale if before_pm1 is None else None
+        scale = card.guidance_scale if asked is None else asked
         smaller = given_pm1 if before_pm1 is None else before_pm1
         level = 0 if before_pm1 is None else card.noise_level
         enlarged = F.interpolate(smaller.float(), size, mode="bilinear", align_corners=False)
         signal = self._signals[level]
         noise = window_noise(Window(0, 0, *size), 3, seed=request.seed, draw=_LEVEL_NOISE)
         seen = signal.sqrt() * enlarged + (1 - signal).sqrt() * noise
-        tokens = self._tokens(request, card.guidance_scale)
+        tokens = self._tokens(request, scale)
         levels = torch.full((len(tokens),), level, device=self._placement.device)
         told = conditions(REFINER, self._cascade.text_encoder, tokens, levels)
 
@@ -153,7 +158,7 @@ class CascadePrior:
             return GuidedNetwork(
                 self._cascade.unets[REFINER],
                 self._placement,
-                scale=card.guidance_scale,
+                scale=scale,
                 conditions=told,
                 beside=window.crop(seen),
                 rows=len(tokens),
