@@ -11,7 +11,7 @@ from xpsr_cli.downloads import fetch_file
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.integrity import check_safetensors, read_sums, record_sums
 from xpsr_cli.progress import Progress, SilentProgress
-from xpsr_cli.weights import FileState, WeightsEntry, WeightsFile, user_folder, verify
+from xpsr_cli.weights import FileState, Kind, WeightsEntry, WeightsFile, user_folder, verify
 
 _CHUNK = 8 << 20
 
@@ -55,7 +55,8 @@ def pull(entry: WeightsEntry, progress: Progress | None = None) -> Installed:
 def import_folder(entry: WeightsEntry, source: Path, progress: Progress | None = None) -> Installed:
     """Copy a model that someone brought as a folder; its layout is checked before anything is copied."""
     if entry.shipped:
-        raise UsageError(f"{entry.name} ships with xpsr.", "To use a folder of your own, give it to --model.")
+        flag = "--prior" if entry.kind is Kind.PRIOR else "--model"
+        raise UsageError(f"{entry.name} ships with xpsr.", f"To use a folder of your own, give it to {flag}.")
     if not entry.files:
         raise UsageError(f"{entry.name} is not copied: it is used where it lies.", "Give its folder to --prior.")
     target = user_folder() / entry.name

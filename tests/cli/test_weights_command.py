@@ -104,3 +104,15 @@ def test_import_of_a_folder_that_is_not_there(xpsr, tmp_path):
     outcome = xpsr("weights", "import", "xpsr", tmp_path / "nowhere")
     assert outcome.code == ExitCode.USAGE
     assert "nowhere" in outcome.err
+
+
+def test_what_is_used_where_it_lies_has_no_size(xpsr):
+    rows = {line.split()[0]: line for line in xpsr("weights", "list").out.splitlines()}
+    assert " 0 MB" not in rows["karlo-v1"]
+    assert " MB" in rows["xpsr-explore"]
+
+
+def test_a_prior_that_ships_is_not_imported(xpsr, tmp_path):
+    outcome = xpsr("weights", "import", "xpsr-explore", tmp_path)
+    assert outcome.code == 2
+    assert "give it to --prior" in outcome.err

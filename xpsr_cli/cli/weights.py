@@ -148,6 +148,8 @@ def _check_record(entry: WeightsEntry, check: FileCheck) -> dict[str, object]:
 
 
 def _size(entry: WeightsEntry) -> str:
+    if not entry.size:
+        return "-"  # it is used where it lies, and not known
     return f"{entry.size / 1e9:.1f} GB" if entry.size >= 1e9 else f"{entry.size / 1e6:.0f} MB"
 
 
