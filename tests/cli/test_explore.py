@@ -273,6 +273,11 @@ def test_the_page_holds_every_answer(xpsr, here):
     assert "https://" not in text
 
 
+def test_a_single_answer_differs_from_no_other(xpsr, here):
+    assert "answers differ by" not in explore(xpsr, *WORDS, "--samples", 1).err
+    assert explore(xpsr, *WORDS, "--samples", 2).err.count("answers differ by") == 2
+
+
 def test_json_has_a_line_for_each_answer_and_one_for_all(xpsr, here):
     _, out, _ = explore(xpsr, "--prompt", "disc", "--samples", 2, "--json", "--quiet")
     first, second, last = map(json.loads, out.splitlines())
@@ -385,6 +390,8 @@ def test_the_colour_profile_and_other_metadata_go_along(xpsr, here):
         (["tiny.png", "--scale", "32"], 2, "analytic makes 64 x 64 pixels, not 512 x 512."),
         (["tiny.png", "--samples", "0"], 2, "samples is 0"),
         (["tiny.png", "--seed", "-1"], 2, "seed is -1"),
+        (["tiny.png", "--seed", str(10**30)], 2, f"seed is {10**30}, allowed is 0 to {2**63 - 5}."),
+        (["tiny.png", "--guidance-scale", "inf"], 2, "guidance-scale is inf"),
         (["tiny.png", "--steps", "0"], 2, "steps is 0"),
         (["tiny.png", "--noise", "2"], 2, "noise is 2.0"),
         (["tiny.png", "--image-weight", "1.5"], 2, "image-weight is 1.5"),

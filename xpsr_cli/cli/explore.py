@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -199,8 +198,9 @@ def _lines_of(file: Path) -> list[str]:
 
 def _require(name: str, value: float | None, low: float, high: float, hint: str = "") -> None:
     """:class:`UsageError` unless ``low <= value <= high``; ``None`` passes."""
-    if value is not None and not (math.isfinite(value) and low <= value <= high):
-        raise UsageError(f"{name} is {value:g}, allowed is {low:g} to {high:g}.", hint if value < low else "")
+    if value is not None and not low <= value <= high:
+        shown = [str(number) if isinstance(number, int) else f"{number:g}" for number in (value, low, high)]
+        raise UsageError(f"{name} is {shown[0]}, allowed is {shown[1]} to {shown[2]}.", hint if value < low else "")
 
 
 def _require_text(name: str, text: str) -> None:

@@ -74,7 +74,8 @@ def write(asked: Exploration, files: AnswerFiles, rows: Sequence[Row], console: 
         stream.write((json.dumps(told, indent=2, allow_nan=False) + "\n").encode())
 
     for prompt in record.prompts:
-        console.note(f"prompt {prompt.number}: {_spread(prompt)}{_obedience(prompt)}")
+        if words := [said for said in (_spread(prompt), _obedience(prompt)) if said]:
+            console.note(f"prompt {prompt.number}: {'; '.join(words)}")
     result = {
         "input": str(asked.picture),
         "status": "done",
@@ -182,9 +183,11 @@ def _page(files: AnswerFiles, fact: str, record: ExplorationRecord, rows: Sequen
 def _obedience(prompt: PromptRecord) -> str:
     """How many answers fit their prompt better than any other, where somebody has judged it."""
     judged = [sample.obeys for sample in prompt.samples if sample.obeys is not None]
-    return f"; {sum(judged)} of {len(judged)} fit these words best" if judged else ""
+    return f"{sum(judged)} of {len(judged)} fit these words best" if judged else ""
 
 
 def _spread(prompt: PromptRecord) -> str:
-    """How different the answers to a prompt are."""
+    """How different the answers to a prompt are, where there are several."""
+    if len(prompt.samples) < 2:
+        return ""
     return f"answers differ by {prompt.diversity.std:.3f} at a pixel (standard deviation, where white is 1)"
