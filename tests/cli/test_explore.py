@@ -273,6 +273,14 @@ def test_the_page_holds_every_answer(xpsr, here):
     assert "https://" not in text
 
 
+def test_a_picture_that_nothing_is_reduced_to_is_told_of(xpsr, here):
+    said = "sharper than bicubic reduction makes one"
+    assert said not in explore(xpsr, "--samples", 1).err
+    board = np.indices((SMALL, SMALL)).sum(0) % 2 * 255
+    Image.fromarray(board.astype(np.uint8)).convert("RGB").save("tiny.png")
+    assert said in explore(xpsr, "--samples", 1, "--overwrite").err
+
+
 def test_a_single_answer_differs_from_no_other(xpsr, here):
     assert "answers differ by" not in explore(xpsr, *WORDS, "--samples", 1).err
     assert explore(xpsr, *WORDS, "--samples", 2).err.count("answers differ by") == 2

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from xpsr_cli.cli.explore_run import Exploration
 
 _NO_WORDS = "(no words)"
+_AGREEING_DB = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,9 @@ def write(asked: Exploration, files: AnswerFiles, rows: Sequence[Row], console: 
     for prompt in record.prompts:
         if words := [said for said in (_spread(prompt), _obedience(prompt)) if said]:
             console.note(f"prompt {prompt.number}: {'; '.join(words)}")
+    lowest, operator = min(a.agreement.final_db for row in rows for a in row.answers), files.options.operator.value
+    if files.options.noise == 0 and lowest < _AGREEING_DB:
+        console.note(f"not all answers are reduced to this picture: it is sharper than {operator} reduction makes one")
     result = {
         "input": str(asked.picture),
         "status": "done",
