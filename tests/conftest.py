@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import socket
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -15,8 +18,29 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import pytest
 import torch
+import typer
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+_MOST_PROCESSES = 4
+"""More would want gigabytes of memory, and a container may allow fewer cores than it shows."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Whole folders are tested by a process per core; named files, or tests chosen by ``-k``, by this one alone.
+
+    ``-n`` says otherwise, and without pytest-xdist all run in this process.
+    """
+    option = config.option
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return
+    alone = option.usepdb or option.collectonly or option.keyword or option.capture == "no"
+    if option.numprocesses is not None or option.tx or alone or not all(Path(place).is_dir() for place in config.args):
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores > 1:
+        option.numprocesses, option.dist = min(cores, _MOST_PROCESSES), "loadfile"
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +63,36 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory):
+    """A folder for each test. One of ``mktemp`` would be sought among all that went before, thousands of them."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def _own_user_folder(monkeypatch, tmp_path_factory):
+def _own_user_folder(monkeypatch, _homes):
     """Weights, caches and data folders of the person who runs the tests are neither seen nor touched."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(_homes)
+    home.mkdir()
     monkeypatch.setenv("XPSR_WEIGHTS", str(home / "weights"))
     monkeypatch.setenv("XPSR_CACHE", str(home / "cache"))
     monkeypatch.setenv("HF_HOME", str(home / "huggingface"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_command_line():
+    """It is built once, as in any process of the command, and not anew for each of a thousand runs."""
+    build = typer.main.get_command
+    built = cache(lambda application, *commands: build(application))
+
+    def with_commands(application):
+        return built(application, *(command.name for command in application.registered_commands))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", with_commands)
+        yield
 
 
 class Outcome(NamedTuple):
