@@ -12,8 +12,7 @@ words       two opposite prompts, same seeds. judged: how often the judge, which
             fits its own prompt better than the other; swapped: how often it finds that the swap moved the picture from
             one prompt to the other; measured: how often measured detail was moved in the direction asked for
 truth       prompts that contradict the picture at x2
-repeats     the same seed alone and among others
-time        the command, eight answers 16 -> 256 pixels
+repeats     the same seed alone and among others, and the seconds of the command for eight answers 16 -> 256 pixels
 """
 
 from __future__ import annotations

@@ -542,6 +542,22 @@ def test_the_picture_is_never_replaced(xpsr, here):
     assert (here / "out" / "prompt1-seed0.png").read_bytes() == before
 
 
+def test_a_folder_in_a_file_is_refused_before_anything_is_loaded(xpsr, here, monkeypatch):
+    monkeypatch.setattr("xpsr_cli.cli.explore_run.load_prior", None)
+    (here / "note").write_text("kept")
+    code, _, err = xpsr("explore", "tiny.png", "--scale", SCALE, "-o", "note/answers")
+    assert code == 2
+    assert "note is a file, and answers need a folder." in err
+    assert (here / "note").read_text() == "kept"
+
+
+def test_an_answer_is_not_replayed_but_says_how_to_draw_it_again(xpsr, here):
+    explore(xpsr, "--samples", 1)
+    code, _, err = xpsr("replay", "out/prompt1-seed0.png", "--run")
+    assert code == 2
+    assert "is an answer of xpsr explore" in err
+
+
 def test_the_folder_has_the_name_of_the_picture(xpsr, here):
     code, out, _ = xpsr("explore", "tiny.png", "--scale", SCALE, "--samples", 1)
     assert code == 0

@@ -85,9 +85,9 @@ def test_hub_ids_in_the_cache_are_found(models: dict[str, Path], cache: Callable
 
 
 def test_a_hub_id_that_is_not_there_says_how_to_get_it(cache: Callable[[str, Path], None]) -> None:
-    error = refusal("kakaobrain/karlo-v1-alpha")
-    assert "'kakaobrain/karlo-v1-alpha' is neither a folder nor a model in the Hugging Face cache" in error.message
-    assert "hf download kakaobrain/karlo-v1-alpha" in error.hint
+    error = refusal("someone/karlo")
+    assert "'someone/karlo' is neither a folder nor a model in the Hugging Face cache" in error.message
+    assert "hf download someone/karlo" in error.hint
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def test_a_registered_name_brings_what_it_needs(models: dict[str, Path], registe
 
 
 def test_a_registered_name_that_is_not_installed_says_how_to_get_it(registered: Callable[..., Path]) -> None:
-    registered("karlo", hub_ids=("kakaobrain/karlo-v1-alpha",))
-    for name in ("karlo", "kakaobrain/karlo-v1-alpha"):
+    registered("karlo", hub_ids=("someone/karlo",))
+    for name in ("karlo", "someone/karlo"):
         error = refusal(name)
         assert (error.message, error.hint) == ("The model karlo is not installed.", "Run: xpsr weights pull karlo")
 
@@ -125,7 +125,7 @@ def test_the_cascade_that_ships_is_found_by_name_and_by_folder(
     assert load_prior(str(folder), PLACEMENT).vocabulary == list(WORDS)
     registered("xpsr-words", shipped=True)
     assert "not installed" in refusal("xpsr-words").message
-    monkeypatch.setattr("xpsr_cli.exploring.prior_loading.shipped_folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("xpsr_cli.weights.shipped_folder", lambda: tmp_path / "shipped")
     assert load_prior("xpsr-words", PLACEMENT).vocabulary == list(WORDS)
     assert "one folder too many for pixel-cascade" in refusal(f"xpsr-words,{folder}").message
 

@@ -47,8 +47,9 @@ class Row:
 def check_places(asked: Exploration) -> None:
     """:class:`UsageError` for a sheet, record or page in the folder that no earlier exploration has left."""
     folder = asked.output
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, and answers need a folder.", "Name a folder with -o.")
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file, and answers need a folder.", "Name a folder with -o.")
     names = [RECORD, SHEET, *([GALLERY] if asked.html else [])]
     there = [folder / name for name in names if (folder / name).exists()]
     if there and not asked.overwrite and not is_record(folder / RECORD):

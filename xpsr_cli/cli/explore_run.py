@@ -70,6 +70,7 @@ class Exploration:
 
 def run(asked: Exploration, console: Console) -> None:
     """Draw what is missing, and write the sheet, the record and the page."""
+    explore_results.check_places(asked)
     with console.log_lines("xpsr_cli", warnings_only=True):
         files, prior = _open(asked)
         for remark in [*remarks(files.given), *_unknown(asked, prior)]:
@@ -109,7 +110,6 @@ class _Work:
 
     def check_places(self) -> None:
         """Take what this very command has made; :class:`UsageError` for other files in the way."""
-        explore_results.check_places(self.asked)
         inputs = [path for path in (self.asked.picture, self.asked.refine) if path is not None]
         for number, request in self.asked.requests():
             for file in self.asked.places(number, request.seed):

@@ -50,17 +50,17 @@ def replay(
     debug: DebugFlag = False,
 ) -> None:
     """Say what made a result, or make it again."""
-    if run and output is None:
-        raise UsageError("--run needs a place for its result.", "Add -o again.png.")
     if not run and (output or photo or model or overwrite):
         raise UsageError("--output, --input, --model and --overwrite only count with --run.", "Add --run.")
     if not debug:
         quiet_third_parties()
     manifest, console = _manifest_of(result), Console(quiet=quiet, as_json=as_json)
-    if output is None:
+    if not run:
         console.result(manifest, "\n".join([str(result), *_lines(manifest)]))
         return
     settings, options = settings_of(manifest, result)
+    if output is None:
+        raise UsageError("--run needs a place for its result.", "Add -o again.png.")
     source = input_of(manifest, result, photo)
     folder = find_model(model or str(manifest.get("model")))
     base = find_base(folder)
