@@ -517,6 +517,7 @@ def test_answers_are_judged_by_a_network_that_did_not_steer_them(xpsr, tmp_path,
     plain, record = pictures(tmp_path / "out"), json.loads((tmp_path / "out" / "explore.json").read_text())
     judged = [sample for row in record["prompts"] for sample in row["samples"]]
     assert all(-1 <= sample["text_score"] <= 1 for sample in judged)
+    assert record["prior"]["judge"] == "tiny/judge"
     assert record["summary"]["obeying"] == sum(sample["obeys"] for sample in judged) / 4
     code, _, err = explore(xpsr, *words, "--text-guidance", 2, "--overwrite", scale=2)
     assert code == 0

@@ -74,6 +74,7 @@ def test_a_published_clip_is_found_in_the_cache_and_sees_the_colours_it_was_trai
     save(clip, folder, image_mean=[0.48, 0.46, 0.41], image_std=[0.27, 0.26, 0.28])
     found = published_scorer(CPU)
     assert found is not None
+    assert found.name == PUBLISHED_CLIPS[1]
     assert found.fit(picture(), TEXTS) != TextScorer(clip, tiny_tokenizer()).fit(picture(), TEXTS)
 
 

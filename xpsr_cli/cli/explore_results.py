@@ -133,7 +133,7 @@ def _record(asked: Exploration, files: AnswerFiles, rows: Sequence[Row]) -> Expl
     return ExplorationRecord(
         {"name": asked.picture.name, "sha256": given.sha256, "width": width, "height": height},
         {"width": size[1], "height": size[0], "scale": round(scale_of(given.size, size), 4)},
-        {"name": files.prior.name, **files.prior.identity},
+        {"name": files.prior.name, **files.prior.identity, "judge": judge.name if judge else None},
         {**shared, **files.settings},
         prompts,
     )

@@ -86,7 +86,10 @@ class CascadePrior:
     def scorers(self) -> Mapping[str, TextScorer]:
         """Those in its folder."""
         device, tokenizer = self._placement.device, self._cascade.tokenizer
-        return {name: TextScorer(clip.to(device), tokenizer) for name, clip in self._cascade.scorers.items()}
+        return {
+            name: TextScorer(clip.to(device), tokenizer, f"{self.name}/{name}")
+            for name, clip in self._cascade.scorers.items()
+        }
 
     def stages(self, small: Size, large: Size) -> list[PriorStage]:
         """The base unless the small picture is as large as its own, then refiners up to ``large``.

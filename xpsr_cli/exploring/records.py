@@ -46,7 +46,8 @@ class SampleRecord:
     """One answer. ``file`` is its name in the folder.
 
     ``text_score`` is the cosine in [-1, 1] between the embeddings of picture and prompt, as the judge has them;
-    ``obeys`` says whether it fits better than every other prompt of the exploration. ``None`` where there is nothing to judge.
+    ``obeys`` says whether it fits better than every other prompt of the exploration. ``None`` where there is nothing
+    to judge.
     """
 
     file: str

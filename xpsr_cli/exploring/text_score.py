@@ -34,6 +34,7 @@ class TextScorer:
     Args:
         clip: in eval mode, on the device it is to compute on.
         tokenizer: that of its texts.
+        name: who it is, for records.
         colours: mean and standard deviation (R, G, B), of values in [0, 1], that it was trained with.
     """
 
@@ -41,8 +42,10 @@ class TextScorer:
         self,
         clip: CLIPModel,
         tokenizer: CLIPTokenizer,
+        name: str = "",
         colours: tuple[Sequence[float], Sequence[float]] = _CENTRE,
     ) -> None:
+        self.name = name
         self._clip = clip.float()
         self._tokenizer = tokenizer
         self._mean, self._std = (torch.tensor(values)[:, None, None] for values in colours)
@@ -84,17 +87,18 @@ def published_scorer(device: torch.device) -> TextScorer | None:
 
     One that is there in part, or as a pickle alone, is passed by: answers are not held up by who would judge them.
     """
-    for folder in filter(None, map(hub_folder, PUBLISHED_CLIPS)):
+    for name in PUBLISHED_CLIPS:
+        folder = hub_folder(name)
         with suppress(WeightsError):
-            return load_scorer(folder, device)
+            if folder is not None:
+                return load_scorer(folder, device, name)
     return None
 
 
-def load_scorer(folder: Path, device: torch.device) -> TextScorer:
-    """The CLIP in a folder in transformers' layout. Raises :class:`WeightsError`."""
+def load_scorer(folder: Path, device: torch.device, name: str = "") -> TextScorer:
+    """The CLIP in a folder in transformers' layout, called ``name``. Raises :class:`WeightsError`."""
     clip = load_pretrained(CLIPModel, folder).eval().requires_grad_(False)
     tokenizer = load_tokenizer(folder, clip.text_model)
-    colours = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).is_file() else {}
-    return TextScorer(
-        clip.to(device), tokenizer, (colours.get("image_mean", _CENTRE[0]), colours.get("image_std", _CENTRE[1]))
-    )
+    said = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).is_file() else {}
+    colours = said.get("image_mean", _CENTRE[0]), said.get("image_std", _CENTRE[1])
+    return TextScorer(clip.to(device), tokenizer, name, colours)
