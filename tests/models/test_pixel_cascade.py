@@ -12,7 +12,7 @@ import torch
 from tiny_cascade import WORDS, save_tiny_cascade, tiny_cascade
 
 from xpsr_cli.errors import WeightsError
-from xpsr_cli.models.pixel_cascade import BASE, JUDGE, REFINER, SCORER, conditions, is_cascade, load_parts
+from xpsr_cli.models.pixel_cascade import BASE, JUDGE, REFINER, SCORER, conditions, is_cascade, load_parts, save_parts
 from xpsr_cli.weights import MODEL_CARD
 
 
@@ -33,6 +33,11 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
         assert all(torch.equal(value, there[key]) for key, value in written.unets[stage].state_dict().items())
         assert not any(parameter.requires_grad for parameter in read.unets[stage].parameters())
     assert is_cascade(folder)
+
+
+def test_a_cascade_does_not_say_where_it_was_read_from(folder: Path, tmp_path: Path) -> None:
+    save_parts(tmp_path, load_parts(folder))
+    assert str(folder) not in "".join(file.read_text() for file in tmp_path.glob("*/config.json"))
 
 
 def test_a_base_alone_is_a_cascade_in_training(tmp_path: Path) -> None:

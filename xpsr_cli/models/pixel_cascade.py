@@ -143,6 +143,9 @@ def save_parts(folder: Path, cascade: PixelCascade, networks: Mapping[str, nn.Mo
     with no_progress_bar():
         for name, network in parts.items():
             network.save_pretrained(folder / name)
+            config = read_json(folder / name / CONFIG)
+            if config.pop("_name_or_path", None) is not None:  # a folder of this machine
+                write_json(config, folder / name / CONFIG)
     write_json(cascade.scheduler_config, folder / "scheduler" / SCHEDULER)
     card = {
         "kind": KIND,
