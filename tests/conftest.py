@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import signal
 import socket
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,9 @@ import torch
 import typer
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _MOST_PROCESSES = 4
 """More would want gigabytes of memory, and a container may allow fewer cores than it shows."""
