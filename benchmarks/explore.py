@@ -188,11 +188,12 @@ def squares(folder: Path, count: int) -> Iterator[np.ndarray]:
         yield np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-PARTS = ("agreement", "diversity", "words", "truth", "repeats")
+MEASURES = {"agreement": agreement, "diversity": diversity, "words": words, "truth": truth}
+PARTS = (*MEASURES, "repeats")
 
 
 def run(bench: Bench, parts: Sequence[str], prior: str) -> None:
-    for name, measure in zip(PARTS, (agreement, diversity, words, truth), strict=False):
+    for name, measure in MEASURES.items():
         if name in parts:
             measure(bench)
     if "repeats" in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import socket
@@ -23,6 +24,7 @@ from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.loading import save_controlnet, save_unet
 from xpsr_cli.models.unet import XpsrUNet
 from xpsr_cli.training.build import MAX_TOKENS, SCHEDULER_CONFIG, build_networks
+from xpsr_cli.training.checkpoint import latest
 from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.networks import TrainedNetworks
 from xpsr_cli.training.processes import make_accelerator
@@ -188,3 +190,10 @@ def _work(environment: dict[str, str], work: Callable[..., None], arguments: tup
     os.environ.update(environment)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # as here: bits depend on it
     work(*arguments)
+
+
+def weights_digest(output: Path) -> str:
+    """SHA-256 of the exact weights of a run's last checkpoint."""
+    folder = latest(output)
+    assert folder is not None
+    return hashlib.sha256((folder / "state" / "weights.safetensors").read_bytes()).hexdigest()

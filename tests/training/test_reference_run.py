@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from large_photos import save_photos, sets
+from tiny_training import weights_digest
 
 from xpsr_cli.errors import UsageError
 from xpsr_cli.models.loading import Components, load_components
 from xpsr_cli.models.reference_loading import load_reference, named_weights
-from xpsr_cli.training.checkpoint import latest
 from xpsr_cli.training.recipe import Recipe, load_recipe
 from xpsr_cli.training.recipe_limits import REFERENCES
 from xpsr_cli.training.reference_networks import ReferenceNetworks, ReferenceObjective, with_reference
@@ -47,12 +46,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def model(tiny_model: Path) -> Components:
     return load_components(tiny_model)
-
-
-def digest(output: Path) -> str:
-    folder = latest(output)
-    assert folder is not None
-    return hashlib.sha256((folder / "state" / "weights.safetensors").read_bytes()).hexdigest()
 
 
 def batch_of(model: Components, kinds: list[int], side: int = 32) -> dict[str, torch.Tensor]:
@@ -170,7 +163,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(photos: Path, tiny_m
     assert not run(recipe, photos, halted, init_from=tiny_model, device="cpu", minutes=1e-9)
     while not run(recipe, photos, halted, resume=True, device="cpu", minutes=1e-9):
         time.sleep(0)
-    assert digest(halted) == digest(straight)
+    assert weights_digest(halted) == weights_digest(straight)
 
 
 def test_the_command_trains_and_previews_it(xpsr, photos: Path, tiny_model: Path, tmp_path: Path) -> None:

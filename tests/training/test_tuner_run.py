@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import replace
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from large_photos import save_photos
+from tiny_training import weights_digest
 
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.loading import Components, load_components
 from xpsr_cli.models.tuner_loading import load_tuner
-from xpsr_cli.training.checkpoint import latest
 from xpsr_cli.training.recipe import Recipe, load_recipe
 from xpsr_cli.training.train import run
 from xpsr_cli.training.tuner_networks import TunerNetworks, starting_tuner
@@ -55,12 +54,6 @@ def model(tiny_model: Path) -> Components:
     return load_components(tiny_model)
 
 
-def digest(output: Path) -> str:
-    folder = latest(output)
-    assert folder is not None
-    return hashlib.sha256((folder / "state" / "weights.safetensors").read_bytes()).hexdigest()
-
-
 def test_the_tuner_alone_is_trained(model: Components) -> None:
     networks = TunerNetworks(model, starting_tuner(model, recipe_of().model, seed=0)).train()
     assert networks.trained()
@@ -88,7 +81,7 @@ def test_a_run_leaves_an_activator_and_goes_on_after_a_stop(
     assert not run(recipe_of(), photos, halted, init_from=tiny_model, device="cpu", minutes=1e-9)
     while not run(recipe_of(), photos, halted, resume=True, device="cpu", minutes=1e-9):
         time.sleep(0)
-    assert digest(halted) == digest(tuner_run)
+    assert weights_digest(halted) == weights_digest(tuner_run)
 
 
 def test_an_add_on_brings_the_tuner_that_it_was_trained_with(

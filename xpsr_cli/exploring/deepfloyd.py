@@ -80,12 +80,10 @@ class DeepFloydPrior(PublishedPrior):
                 f"{self.name} is stage I of DeepFloyd IF, which makes pictures of up to {native[0]} pixels on a side.",
                 "Give both stages: --prior STAGE_I,STAGE_II.",
             )
-        made = (self._first, self._second)
+        names, made = ("base", "refiner"), (self._first, self._second)
         return [
-            PixelStage(name, size, STEPS[k], self.schedulers[k], partial(made[k], size))
-            for k, (name, size) in enumerate(
-                zip(("base", "refiner"), cascade_sizes(small, large, native, self.name), strict=False)
-            )
+            PixelStage(names[k], size, STEPS[k], self.schedulers[k], partial(made[k], size))
+            for k, size in enumerate(cascade_sizes(small, large, native, self.name))
             if size is not None
         ]
 

@@ -77,7 +77,7 @@ def make_references(batch: Mapping[str, Tensor], activators: Sequence[Activate])
     kinds = batch["reference_kind"]
     made = (batch["degraded_pm1"] + 1) / 2
     made_by = torch.where(kinds == OTHER, torch.full_like(kinds, FIRST), kinds)
-    for kind, activate in zip((FIRST, SECOND), activators, strict=False):
+    for kind, activate in zip((FIRST, SECOND)[: len(activators)], activators, strict=True):
         rows = (made_by == kind).nonzero().flatten()
         if len(rows):
             chosen = {name: value[rows] for name, value in batch.items()}
