@@ -55,11 +55,25 @@ class StartLatent(str, Enum):
     """What the sampler starts from.
 
     ``lr``: the encoded, enlarged input, noised (published XPSR noises it twice: ``added_noise_level``).
+    ``reference``: the same of what an activator makes of the input (mode ``cassr``).
     ``noise``: pure noise times ``start_noise``; for residual latents, whose mean is zero, this *is* the input.
     """
 
     LR = "lr"
+    REFERENCE = "reference"
     NOISE = "noise"
+
+
+class Mode(str, Enum):
+    """How many stages a photo goes through.
+
+    ``xpsr``: one, conditioned on the photo. ``cassr``: an activator makes a reference of it first, and the model is
+    conditioned on both (after CasSR). ``activator``: the first of these two alone, to see what it makes.
+    """
+
+    XPSR = "xpsr"
+    CASSR = "cassr"
+    ACTIVATOR = "activator"
 
 
 class Sizing(str, Enum):
@@ -205,6 +219,8 @@ class UpscaleSettings:
     """What ``xpsr upscale`` was asked to do with a photo. ``None`` takes the model's preset."""
 
     scale: float = 4.0
+    mode: Mode = Mode.XPSR
+    activate: str | None = None  # who makes the reference: a name of upscaling/activation.py; None: as it was trained
     prompt: str = ""  # what is in the photo (high-level)
     low_prompt: str = ""  # how it is degraded (low-level)
     region_prompts: tuple[RegionPrompt, ...] = ()  # what is in parts of it: a window takes the nearest, not ``prompt``
@@ -212,6 +228,8 @@ class UpscaleSettings:
     long_prompts: LongPrompts | None = LongPrompts.CHUNK
     seed: int = 0
     steps: int | None = None
+    start: StartLatent | None = None
+    strength: float = 1.0  # how far back to noise the start is taken: the share of the steps that is left to do
     guidance_scale: float | None = None
     conditioning_scale: float | None = None
     scheduler: SchedulerName | None = None
@@ -224,7 +242,7 @@ class UpscaleSettings:
     verify: bool = False  # measure seams on the result
 
     def __post_init__(self) -> None:
-        for name, kind in (("scheduler", SchedulerName), ("color_fix", ColorFix), ("long_prompts", LongPrompts)):
+        for name, kind in _CHOICES.items():
             value = getattr(self, name)
             if value is not None:  # the word is as good as the member
                 object.__setattr__(self, name, _choice(name, value, kind))
@@ -234,6 +252,8 @@ class UpscaleSettings:
             _require_text(name, getattr(self, name) or "")
         _require("scale", self.scale, MIN_SCALE, MAX_SCALE)
         _require("steps", self.steps, 1, 1000)
+        _require("strength", self.strength, 0.01, 1.0)
+        self._check_mode()
         _require("guidance_scale", self.guidance_scale, 0.0, 50.0)
         _require("conditioning_scale", self.conditioning_scale, 0.0, 10.0)
         _require("fidelity", self.fidelity, 0.0, 1.0)
@@ -251,6 +271,20 @@ class UpscaleSettings:
         if self.tile_overlap is not None and self.tile_overlap % 8:
             raise UsageError(f"tile-overlap is {self.tile_overlap}, which is not a multiple of 8.", "Try 128.")
 
+    def _check_mode(self) -> None:
+        """Refuse what has no meaning in the mode."""
+        if self.mode is Mode.XPSR and self.activate is not None:
+            raise UsageError("Mode xpsr has no activator.", "Add --mode cassr, or leave --activate out.")
+        if self.mode is not Mode.CASSR and self.start is StartLatent.REFERENCE:
+            raise UsageError("A start from the reference needs one.", "Add --mode cassr.")
+        if self.mode is not Mode.XPSR and self.activate == "none" and self.start is StartLatent.REFERENCE:
+            raise UsageError("Activator none makes no reference to start from.", "Name another one with --activate.")
+        if self.strength < 1 and self.start is StartLatent.NOISE:
+            raise UsageError(
+                f"strength is {self.strength:g}, and a start from noise alone has no other than 1.",
+                "Start from lr or reference.",
+            )
+
     def resolve(self, preset: SamplingPreset) -> SamplingPreset:
         """The preset with every setting the user named put over it; overlap must stay below the tile size."""
         named = {f.name: getattr(self, f.name) for f in fields(preset) if hasattr(self, f.name)}
@@ -261,6 +295,16 @@ class UpscaleSettings:
                 f"Use at most {resolved.tile_size // 2}.",
             )
         return resolved
+
+
+_CHOICES: dict[str, type[Enum]] = {
+    "mode": Mode,
+    "start": StartLatent,
+    "scheduler": SchedulerName,
+    "color_fix": ColorFix,
+    "long_prompts": LongPrompts,
+}
+"""Settings that are one of a few words."""
 
 
 def _choice(name: str, value: str, kind: type[Enum]) -> Enum:

@@ -15,7 +15,7 @@ from xpsr_cli.photos.provenance import make_manifest, ways_to_tell
 from xpsr_cli.photos.sink import check_output, result_info, write_bands
 from xpsr_cli.photos.source import open_photo
 from xpsr_cli.progress import Progress
-from xpsr_cli.settings import OutputOptions, UpscaleSettings
+from xpsr_cli.settings import Mode, OutputOptions, UpscaleSettings
 from xpsr_cli.upscaling.journal import Claim
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WITHOUT_EFFECT = frozenset({"tile_batch", "in_memory_mp", "verify"})
 """Settings that change speed, memory or what is said, but no byte of a result."""
-_OFF = {"fidelity": 0}
+_OFF = {"fidelity": 0, "mode": Mode.XPSR, "activate": None, "start": None, "strength": 1}
 """Settings that at these values have no effect either: what was made before there were such settings stays known."""
 
 
