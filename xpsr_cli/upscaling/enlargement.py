@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -41,6 +41,32 @@ def decoding_rows(cells: tuple[int, int], factor: int, lowest: int) -> list[list
     return block_rows(height, width, (min(max(fitting, lowest), HIGHEST_PX // factor), WIDTH_PX // factor))
 
 
+class Streamed:
+    """Strips of a picture, first row and pixels (c, h, W), from top to bottom, which are read in that order.
+
+    Those that lie above the last read are forgotten.
+    """
+
+    def __init__(self, strips: Iterator[tuple[int, Tensor]]) -> None:
+        self._coming = strips
+        self._kept: deque[tuple[int, Tensor]] = deque()
+
+    def read(self, top: int, left: int, height: int, width: int) -> Tensor:
+        """See :class:`xpsr_cli.upscaling.resample.Picture`."""
+        while not self._kept or self._bottom < top + height:
+            self._kept.append(next(self._coming))
+        while self._kept[0][0] + self._kept[0][1].shape[1] <= top:
+            self._kept.popleft()
+        columns = slice(left, left + width)
+        parts = [strip[:, max(top - first, 0) : max(top + height - first, 0), columns] for first, strip in self._kept]
+        return torch.cat(parts, dim=1)
+
+    @property
+    def _bottom(self) -> int:
+        first, strip = self._kept[-1]
+        return first + strip.shape[1]
+
+
 class Decoded:
     """The photo at working size, (3, H, W) in [0, 1], decoded from top to bottom.
 
@@ -62,8 +88,7 @@ class Decoded:
         self._rows = rows
         self._factor = factor
         self._stages = stages
-        self._coming = self.strips()
-        self._kept: deque[tuple[int, Tensor]] = deque()  # first row and pixels of each strip
+        self._strips = Streamed(self.strips())
 
     def strips(self) -> Iterator[tuple[int, Tensor]]:
         """All of it, first row and pixels (3, h, W) of a row of blocks at a time, without the canvas' padding."""
@@ -82,38 +107,50 @@ class Decoded:
 
     def read(self, top: int, left: int, height: int, width: int) -> Tensor:
         """See :class:`xpsr_cli.upscaling.resample.Picture`."""
-        while not self._kept or self._bottom < top + height:
-            self._kept.append(next(self._coming))
-        while self._kept[0][0] + self._kept[0][1].shape[1] <= top:
-            self._kept.popleft()
-        columns = slice(left, left + width)
-        parts = [strip[:, max(top - first, 0) : max(top + height - first, 0), columns] for first, strip in self._kept]
-        return torch.cat(parts, dim=1)
+        return self._strips.read(top, left, height, width)
 
-    @property
-    def _bottom(self) -> int:
-        first, strip = self._kept[-1]
-        return first + strip.shape[1]
+
+class Referenced(Picture, Protocol):
+    """A picture that was made of a photo, and knows it."""
+
+    def reference(self, top: int, left: int, height: int, width: int) -> Tensor:
+        """The same window of the enlarged photo, (3, h, w) in [0, 1]."""
 
 
 class ColorMatched:
-    """A decoded photo with a colour fix."""
+    """A picture with one of the wavelet colour fixes."""
 
-    def __init__(self, decoded: Decoded, fix: ColorFix) -> None:
-        self.width, self.height = decoded.width, decoded.height
-        self._decoded = decoded
-        self._fix = wavelet if fix is ColorFix.WAVELET else wavelet_chroma
-        self._moments = _measure(decoded) if fix is ColorFix.ADAIN else None
+    def __init__(self, picture: Referenced, fix: ColorFix) -> None:
+        self.width, self.height = picture.width, picture.height
+        self._picture = picture
+        self._fix = {ColorFix.WAVELET: wavelet, ColorFix.WAVELET_CHROMA: wavelet_chroma}[fix]
 
     def read(self, top: int, left: int, height: int, width: int) -> Tensor:
         """See :class:`xpsr_cli.upscaling.resample.Picture`."""
-        if self._moments:
-            return adain(self._decoded.read(top, left, height, width), *self._moments)
         y, x = max(top - WAVELET_REACH_PX, 0), max(left - WAVELET_REACH_PX, 0)
         h = min(top + height + WAVELET_REACH_PX, self.height) - y
         w = min(left + width + WAVELET_REACH_PX, self.width) - x
-        fixed = self._fix(self._decoded.read(y, x, h, w), self._decoded.reference(y, x, h, w))
+        fixed = self._fix(self._picture.read(y, x, h, w), self._picture.reference(y, x, h, w))
         return fixed[:, top - y : top - y + height, left - x : left - x + width]
+
+
+class StatisticsMatched:
+    """A decoded photo with mean and variance of the enlarged input."""
+
+    def __init__(self, decoded: Decoded) -> None:
+        self.width, self.height = decoded.width, decoded.height
+        self._decoded = decoded
+        self._moments = _measure(decoded)
+
+    def read(self, top: int, left: int, height: int, width: int) -> Tensor:
+        """See :class:`xpsr_cli.upscaling.resample.Picture`."""
+        return adain(self._decoded.read(top, left, height, width), *self._moments)
+
+
+def _matched(decoded: Decoded, fix: ColorFix) -> Picture:
+    if fix is ColorFix.NONE:
+        return decoded
+    return StatisticsMatched(decoded) if fix is ColorFix.ADAIN else ColorMatched(decoded, fix)
 
 
 def _measure(decoded: Decoded) -> tuple[Moments, Moments]:
@@ -209,7 +246,7 @@ class Enlargement:
         self._stages.progress.stage("decode", len(self._rows) * (2 if fix is ColorFix.ADAIN else 1))
         with self._stages.clock("decode"), torch.no_grad():
             decoded = Decoded(self._canvas, self._decode, self._rows, self._factor, self._stages)
-            matched = decoded if fix is ColorFix.NONE else ColorMatched(decoded, fix)
+            matched = _matched(decoded, fix)
         picture = matched if self._canvas.visible == self.info.size else Resized(matched, self.info.size)
         fidelity = self.settings["fidelity"]
         return Faithful(picture, self._canvas.photo, fidelity, grey=self.info.grey) if fidelity else picture
