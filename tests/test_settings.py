@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
+from xpsr_cli.activator_names import ActivatorName
 from xpsr_cli.errors import UsageError
 from xpsr_cli.settings import (
     CaptionSource,
@@ -68,3 +70,37 @@ def test_long_prompts_are_encoded_in_pieces_unless_the_preset_is_asked_for():
 def test_a_preset_of_words_has_the_members():
     preset = SamplingPreset.from_dict({"captions": "measured", "long_prompts": "chunk"})
     assert (preset.captions, preset.long_prompts) == (CaptionSource.MEASURED, LongPrompts.CHUNK)
+
+
+@pytest.mark.parametrize("words", ["none", "bicubic", "dfc", "xpsr", "scedit", "scedit:runs/a", "spandrel:a.pth"])
+def test_an_activator_is_a_word_and_some_have_files(words: str) -> None:
+    word, _, path = words.partition(":")
+    name = ActivatorName.parse(words)
+    assert (name.word, name.path) == (word, Path(path) if path else None)
+    assert str(name) == words.replace("runs/", "")  # where it lies is nobody's business
+    assert UpscaleSettings(mode="cassr", activate=words).activate == words
+
+
+@pytest.mark.parametrize("words", ["", "swinir", "spandrel", "spandrel:", "scedit:", "none:", "dfc:a", "Bicubic", ":"])
+def test_another_activator_is_refused_with_the_right_ones(words: str) -> None:
+    with pytest.raises(UsageError, match=f"There is no activator '{words}'") as caught:
+        UpscaleSettings(mode="cassr", activate=words)
+    assert "none, bicubic, dfc, xpsr, scedit, scedit:FOLDER or spandrel:FILE" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"mode": "both"}, "mode is 'both', allowed is xpsr, cassr, activator"),
+        ({"activate": "dfc"}, "Mode xpsr has no activator"),
+        ({"start": "reference"}, "A start from the reference needs one"),
+        ({"mode": "activator", "start": "reference"}, "A start from the reference needs one"),
+        ({"mode": "cassr", "activate": "none", "start": "reference"}, "makes no reference to start from"),
+        ({"mode": "activator", "activate": "none"}, "Activator none makes nothing to be shown"),
+        ({"start": "noise", "strength": 0.5}, "a start from noise alone has no other than 1"),
+        ({"start": "lr", "strength": 0}, "strength is 0, allowed is 0.01 to 1"),
+    ],
+)
+def test_what_has_no_meaning_in_a_mode_is_refused(settings: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        UpscaleSettings(**settings)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
+from xpsr_cli.activator_names import NONE, ActivatorName
 from xpsr_cli.errors import UsageError
 
 MIN_SIDE_PX = 16
@@ -220,7 +221,7 @@ class UpscaleSettings:
 
     scale: float = 4.0
     mode: Mode = Mode.XPSR
-    activate: str | None = None  # who makes the reference: a name of upscaling/activation.py; None: as it was trained
+    activate: str | None = None  # who makes the reference (activator_names.py); None: as the add-on was trained
     prompt: str = ""  # what is in the photo (high-level)
     low_prompt: str = ""  # how it is degraded (low-level)
     region_prompts: tuple[RegionPrompt, ...] = ()  # what is in parts of it: a window takes the nearest, not ``prompt``
@@ -277,8 +278,11 @@ class UpscaleSettings:
             raise UsageError("Mode xpsr has no activator.", "Add --mode cassr, or leave --activate out.")
         if self.mode is not Mode.CASSR and self.start is StartLatent.REFERENCE:
             raise UsageError("A start from the reference needs one.", "Add --mode cassr.")
-        if self.mode is not Mode.XPSR and self.activate == "none" and self.start is StartLatent.REFERENCE:
+        activator = None if self.activate is None else ActivatorName.parse(self.activate).word
+        if activator == NONE and self.start is StartLatent.REFERENCE:
             raise UsageError("Activator none makes no reference to start from.", "Name another one with --activate.")
+        if activator == NONE and self.mode is Mode.ACTIVATOR:
+            raise UsageError("Activator none makes nothing to be shown.", "Name another one with --activate.")
         if self.strength < 1 and self.start is StartLatent.NOISE:
             raise UsageError(
                 f"strength is {self.strength:g}, and a start from noise alone has no other than 1.",
