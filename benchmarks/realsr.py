@@ -1,6 +1,7 @@
 """How good a model is on pairs of real photos: PSNR-Y, SSIM, GMSD, sharpness, consistency with the input, seconds.
 
     python benchmarks/realsr.py --lr RealSR/LR --hr RealSR/HR [--model xpsr-mini] [--every 5] [--sheet sheet.png]
+        [--add-on weights/xpsr-mini-cassr --row "cassr: mode=cassr"]
 
 Rows: bicubic, the model as the command uses it (with measured captions), without captions, and with a zero latent
 instead of the sampled one (what the diffusion adds). Add rows with ``--row "NAME: key=value, ..."``, keys being fields
@@ -21,6 +22,7 @@ from PIL import Image, ImageDraw
 from xpsr_cli.captioning.measured import MeasuredCaptioner
 from xpsr_cli.evaluation.metrics import METRICS, consistency_psnr
 from xpsr_cli.models.loading import load_components
+from xpsr_cli.models.reference_loading import load_reference
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.settings import UpscaleSettings
 from xpsr_cli.upscaling.upscaler import Upscaler
@@ -68,12 +70,16 @@ def main() -> None:
     parser.add_argument("--lr", type=Path, required=True)
     parser.add_argument("--hr", type=Path, required=True)
     parser.add_argument("--model", default="xpsr-mini")
+    parser.add_argument("--add-on", type=Path, help="a folder; rows with mode=cassr use it, the others do as without")
     parser.add_argument("--every", type=int, default=1, help="take every n-th pair")
     parser.add_argument("--row", action="append", default=[], help="one more row of settings")
     parser.add_argument("--sheet", type=Path, help="write pictures side by side")
     options = parser.parse_args()
 
-    upscaler = Upscaler.from_components(load_components(find_model(options.model)))
+    components = load_components(find_model(options.model))
+    if options.add_on:
+        components = load_reference(components, options.add_on)
+    upscaler = Upscaler.from_components(components)
     rows = dict(map(parse_row, options.row))
     captioner = MeasuredCaptioner()
     names = ["bicubic", options.model, "no captions", "zero latent", *rows]

@@ -13,7 +13,8 @@ import pytest
 
 from xpsr_cli.captioning import json_files
 from xpsr_cli.captioning.captions import Box, Caption, CaptionerKey, RegionText
-from xpsr_cli.captioning.store import CaptionStore, cache_folder
+from xpsr_cli.captioning.store import CaptionStore
+from xpsr_cli.user_cache import cache_folder
 
 SHA, OTHER = "ab" * 32, "ac" * 32
 KEY = CaptionerKey("one", "weights", (("instruction", "say"),))

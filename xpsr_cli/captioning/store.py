@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -20,21 +18,9 @@ from xpsr_cli.captioning.captions import Box, Caption, CaptionerKey
 from xpsr_cli.captioning.json_files import write_json
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos.formats import reason
+from xpsr_cli.user_cache import cache_folder
 
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """What xpsr keeps and could make again: ``XPSR_CACHE``, else its folder in the platform's one for caches."""
-    named = os.environ.get("XPSR_CACHE")
-    if named:
-        return Path(named).expanduser()
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "xpsr" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "xpsr"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "xpsr"
 
 
 class CaptionStore:

@@ -58,8 +58,14 @@ class ReferenceAddOn:
 
     name: str
     folder: Path
+    weights_file: Path
     activator: str  # that made most references it was trained with, by its name
     steps: int  # that this activator took, where it takes any
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the new weights, which are small."""
+        return hash_file(self.weights_file)
 
 
 @dataclass
@@ -79,7 +85,7 @@ class Components:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights files, computed when first asked for (seconds for a full-size model)."""
+        """SHA-256 over the weights files but those of an add-on, computed when first asked for (seconds for a full-size model)."""
         return hashlib.sha256("".join(hash_file(path) for path in self.weights_files).encode()).hexdigest()
 
 

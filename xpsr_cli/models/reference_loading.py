@@ -112,9 +112,8 @@ def load_reference(components: Components, folder: Path) -> Components:
         _fill(network, getattr(components, part), weights)
     told = card.get("reference", {})
     name, activator = str(card.get("name", folder.resolve().name)), str(told.get("activator", "bicubic"))
-    add_on = ReferenceAddOn(name, folder, activator, int(told.get("steps", 4)))
-    files = (*components.weights_files, path)
-    return replace(components, **networks, weights_files=files, reference=add_on)  # type: ignore[arg-type]
+    add_on = ReferenceAddOn(name, folder, path, activator, int(told.get("steps", 4)))
+    return replace(components, **networks, reference=add_on)  # type: ignore[arg-type]
 
 
 def save_reference(

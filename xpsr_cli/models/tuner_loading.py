@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.models.folders import check_shapes, read_json, weights_file, write_json
 from xpsr_cli.models.loading import Components, load_pretrained
@@ -51,7 +53,7 @@ def load_tuner(folder: Path, components: Components) -> TunerActivator:
     tuner: SkipTuner = load_pretrained(SkipTuner, folder / TUNER, low_cpu_mem_usage=False)
     _check_fits(tuner, components, path)
     unet = components.unet
-    tuner.eval().requires_grad_(False).to(device=unet.device, dtype=unet.dtype)
+    nn.Module.to(tuner.eval().requires_grad_(False), device=unet.device, dtype=unet.dtype)  # diffusers' own warns
     return TunerActivator(tuner, str(card.get("name", folder.resolve().name)), steps, path)
 
 

@@ -28,7 +28,8 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, Un
 class LatentCanvas:
     """Latents (1, c, H, W) float32 before and after the step that is being made, written band by band.
 
-    ``step`` counts the steps done; -1 is before the start latents are there. ``band`` counts the bands done of the
+    ``step`` counts the steps done, from ``first`` on where the earlier ones are left out; before the start latents are
+    there it is one less. ``band`` counts the bands done of the
     next one and ``unfinished`` is what the last of them left (see :class:`xpsr_cli.sampling.tiled.Band`).
 
     With a ``folder`` everything lies in files there, and a canvas made anew in the same folder goes on where the last
@@ -36,10 +37,11 @@ class LatentCanvas:
     once everything it speaks of is written.
     """
 
-    def __init__(self, channels: int, height: int, width: int, folder: Path | None = None) -> None:
+    def __init__(self, channels: int, height: int, width: int, folder: Path | None = None, first: int = 0) -> None:
         self.shape = channels, height, width
         self.folder = folder
-        self.step, self.band = -1, 0
+        self.first = first
+        self.step, self.band = first - 1, 0
         self.unfinished: Tensor | None = None
         self._generations: list[_Rows]
         self._histories: dict[str, History] = {}
@@ -52,6 +54,11 @@ class LatentCanvas:
             self._generations = [*files]
             if all(file.there for file in files):
                 self._go_on(folder)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the start latents are there."""
+        return self.step >= self.first
 
     def read(self, window: Window) -> Tensor:
         """The latents under a window as the last finished step left them, (1, c, h, w)."""
@@ -69,7 +76,7 @@ class LatentCanvas:
         name = self._history_name(place, self.step - 1)
         if self.folder is None:
             return self._histories.get(name)
-        return self._load(name) if self.step else None
+        return self._load(name) if self.step > self.first else None
 
     def remember(self, place: Window, history: History) -> None:
         """What the scheduler remembers of a part of the canvas after the step being made."""
@@ -140,7 +147,7 @@ class LatentCanvas:
             if self.band:
                 self.unfinished = torch.load(folder / f"{self._unfinished_name()}.pt", weights_only=True)["rows"]
         except _DAMAGED:
-            self.step, self.band, self.unfinished = -1, 0, None
+            self.step, self.band, self.unfinished = self.first - 1, 0, None
 
 
 class _MemoryRows:

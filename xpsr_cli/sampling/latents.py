@@ -15,7 +15,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from xpsr_cli.device import Placement
-from xpsr_cli.models.residual_autoencoder import ResidualAutoencoder
+from xpsr_cli.models.residual_autoencoder import CONTRAST_REACH, ResidualAutoencoder
 from xpsr_cli.sampling.pooled_norms import FrozenLayers, decoder_layers, encoder_layers
 from xpsr_cli.sampling.tiles import CanvasImage, CanvasLatents, Window
 
@@ -39,8 +39,10 @@ class LatentCodec(Protocol):
     residual: bool  # the latents of the enlarged input itself are zero, so that nobody need ask the encoder
     lowest: int  # latent cells from top to bottom of the lowest windows that are worth their halo
 
-    def encoder(self, image: CanvasImage, height: int, width: int) -> Encode:
-        """The encoder of a canvas of ``height`` x ``width`` latent cells."""
+    def encoder(self, image: CanvasImage, height: int, width: int, *, reference: CanvasImage | None = None) -> Encode:
+        """The encoder of a canvas of ``height`` x ``width`` latent cells: of the enlarged input ``image``, or of a
+        ``reference`` in its place.
+        """
 
     def decoder(self, latents: CanvasLatents, image: CanvasImage, height: int, width: int) -> Decode:
         """The decoder of a canvas of ``height`` x ``width`` latent cells, and the enlarged input they belong to."""
@@ -75,12 +77,19 @@ class ResidualCodec:
         self.channels = int(vae.config.latent_channels)
         self.factor = int(vae.config.block_size)
 
-    def encoder(self, image: CanvasImage, height: int, width: int) -> Encode:
-        """All zero: the enlarged input lacks nothing of itself."""
+    def encoder(self, image: CanvasImage, height: int, width: int, *, reference: CanvasImage | None = None) -> Encode:
+        """What the enlarged input lacks of a reference; of itself it lacks nothing: without one all is zero."""
 
+        @torch.inference_mode()
         def encode(window: Window) -> tuple[Tensor, Tensor]:
             zero = torch.zeros(1, self.channels, window.h, window.w)
-            return zero, zero
+            if reference is None:
+                return zero, zero
+            outer = window.grown(CONTRAST_REACH + 1, height, width)
+            there, own = (
+                self.placement.put(picture(outer.scaled(self.factor)) * 2 - 1) for picture in (reference, image)
+            )
+            return window.within(outer).crop(self.placement.fetch(self.vae.encode_residual(there, own))), zero
 
         return encode
 
@@ -113,11 +122,12 @@ class KLCodec:
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.scaling = float(vae.config.scaling_factor)  # 0.18215 for SD 1.5: unit variance
 
-    def encoder(self, image: CanvasImage, height: int, width: int) -> Encode:
-        """Mean and deviation of what the encoder makes of the enlarged input."""
+    def encoder(self, image: CanvasImage, height: int, width: int, *, reference: CanvasImage | None = None) -> Encode:
+        """Mean and deviation of what the encoder makes of the enlarged input, or of the reference."""
+        picture = image if reference is None else reference
 
         def read(window: Window) -> Tensor:
-            return self.placement.put(image(window.scaled(self.factor)) * 2 - 1)
+            return self.placement.put(picture(window.scaled(self.factor)) * 2 - 1)
 
         def scaled(posterior: DiagonalGaussianDistribution) -> tuple[Tensor, Tensor]:
             fetch = self.placement.fetch

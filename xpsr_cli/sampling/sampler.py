@@ -107,6 +107,11 @@ def _joined(bands: Iterable[Band]) -> Band:
     return Band(0, Window(0, 0, *prediction.shape[2:]), prediction, prediction[:, :, :0])
 
 
+def first_step(steps: int, strength: float) -> int:
+    """The first of ``steps`` that is done when a share ``strength`` of them is, one at least."""
+    return steps - max(round(steps * strength), 1)
+
+
 def start_latents(
     preset: SamplingPreset,
     scheduler: Scheduler,
@@ -114,17 +119,21 @@ def start_latents(
     window: Window,
     mean: Tensor | None,
     deviation: Tensor | None,
+    first: int = 0,
 ) -> Tensor:
     """What sampling starts from under ``window``, (1, c, h, w) float32.
 
-    ``mean`` and ``deviation`` (1, c, h, w) are the encoded photo's. Start ``lr`` noises a sample of it to the first
-    timestep and then once more to ``added_noise_level``, as published weights expect (spec C4). Start ``noise``
-    leaves the photo out, and needs neither.
+    ``mean`` and ``deviation`` (1, c, h, w) are the encoded photo's or reference's. A start from either noises a sample
+    of it to the first timestep and then once more to ``added_noise_level``, as published weights expect (spec C4);
+    where the steps before ``first`` are left out, it is noised to that one alone. Start ``noise`` leaves the photo
+    out, and needs neither.
     """
     if preset.start is StartLatent.NOISE:
         return noise(FIRST, window) * (preset.start_noise * scheduler.init_noise_sigma)
     assert mean is not None
     assert deviation is not None
     clean = mean + deviation * noise(POSTERIOR, window)
-    once = add_noise(scheduler, clean, noise(FIRST, window), int(scheduler.timesteps[0]))
+    once = add_noise(scheduler, clean, noise(FIRST, window), int(scheduler.timesteps[first]))
+    if first:
+        return once
     return add_noise(scheduler, once, noise(SECOND, window), preset.added_noise_level)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xpsr_cli.photos.photo import PhotoSource
-from xpsr_cli.sampling.tiles import Window
+from xpsr_cli.sampling.tiles import CanvasImage
 from xpsr_cli.settings import Sizing, output_size
 from xpsr_cli.upscaling.resample import Padded, Picture, Resized, bilinear, next_multiple
 from xpsr_cli.upscaling.transparency import REACH_PX, fill_hidden
@@ -51,18 +51,12 @@ class Canvas:
     def __init__(self, source: PhotoSource, scale: float, sizing: Sizing) -> None:
         info = source.info
         self.size = output_size(info.width, info.height, scale)
-        self.sizing = sizing
+        self.scale, self.sizing = scale, sizing
         self.photo: Picture = _Colour(source)
         self.width, self.height = canvas_size(self.size, sizing)
-        enlarged: Picture = Resized(self.photo, self.size)
-        self._enlarged = enlarged
-        if sizing is Sizing.PAD:
-            self._working: Picture = Padded(enlarged, (self.width, self.height))
-        else:
-            processed = _process_size(self.size)
-            if processed != self.size:
-                enlarged = Resized(enlarged, processed, bilinear)
-            self._working = Resized(enlarged, (self.width, self.height))
+        self._enlarged = Resized(self.photo, self.size)
+        self.image = self.seen(self._enlarged)
+        """What the networks and the colour fix see under a window, (1, 3, h, w) float32 in [0, 1]."""
         self._alpha = Resized(_Alpha(source), self.size) if info.alpha else None
 
     @property
@@ -70,9 +64,16 @@ class Canvas:
         """Width and height of the part of the canvas that is photo and not padding."""
         return self.size if self.sizing is Sizing.PAD else (self.width, self.height)
 
-    def image(self, window: Window) -> Tensor:
-        """What the networks and the colour fix see under a window, (1, 3, h, w) float32 in [0, 1]."""
-        return self._working.read(window.y, window.x, window.h, window.w).clamp_(0, 1)[None]
+    def seen(self, picture: Picture) -> CanvasImage:
+        """A picture of :attr:`size` as the networks see it."""
+        if self.sizing is Sizing.PAD:
+            working: Picture = Padded(picture, (self.width, self.height))
+        else:
+            processed = _process_size(self.size)
+            if processed != self.size:
+                picture = Resized(picture, processed, bilinear)
+            working = Resized(picture, (self.width, self.height))
+        return lambda window: working.read(window.y, window.x, window.h, window.w).clamp_(0, 1)[None]
 
     def enlarged(self, top: int, height: int) -> Tensor:
         """Rows of the input enlarged to the size asked for, (3, height, width) in [0, 1]: plain bicubic."""

@@ -1,9 +1,13 @@
-"""The whole of ``xpsr upscale`` for one photo: photo, prompts, latents, windows, sampler, latents, colour, photo."""
+"""The whole of ``xpsr upscale`` for one photo: photo, prompts, latents, windows, sampler, latents, colour, photo.
+
+In mode ``cassr`` another picture of the photo, a reference, is made first, and the networks read both.
+"""
 
 from __future__ import annotations
 
+import copy
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -11,36 +15,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xpsr_cli.activator_names import NONE
 from xpsr_cli.device import Fitting, Placement, choose_placement, memory_errors
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.models.loading import Components
 from xpsr_cli.models.semantic_fusion import PromptPair
+from xpsr_cli.models.skip_tuner import SkipTuner
+from xpsr_cli.models.tuner_loading import TunerActivator
 from xpsr_cli.photos.photo import PhotoInfo, PhotoSource
 from xpsr_cli.progress import Progress
-from xpsr_cli.sampling.denoiser import Guided, WindowDenoiser, WindowPrompts, XpsrDenoiser
+from xpsr_cli.sampling.denoiser import Guided, TunedDenoiser, WindowDenoiser, WindowPrompts, XpsrDenoiser
 from xpsr_cli.sampling.latent_canvas import LatentCanvas
-from xpsr_cli.sampling.latents import make_codec
+from xpsr_cli.sampling.latents import Decode, make_codec
 from xpsr_cli.sampling.noise import CanvasNoise, NoiseSource
 from xpsr_cli.sampling.prompts import NearestPrompts, PromptEncoder, encode_prompts, guidance_rows
-from xpsr_cli.sampling.sampler import sample, start_latents
+from xpsr_cli.sampling.sampler import first_step, sample, start_latents
 from xpsr_cli.sampling.schedulers import Scheduler, make_scheduler
 from xpsr_cli.sampling.tiled import Tiled
-from xpsr_cli.sampling.tiles import CanvasImage, Window, window_grid
-from xpsr_cli.settings import MIN_SIDE_PX, Precision, SamplingPreset, StartLatent, UpscaleSettings, output_size
+from xpsr_cli.sampling.tiles import CanvasImage, CanvasLatents, Window, window_grid
+from xpsr_cli.settings import (
+    MIN_SIDE_PX,
+    ColorFix,
+    Mode,
+    Precision,
+    SamplingPreset,
+    Sizing,
+    StartLatent,
+    UpscaleSettings,
+    output_size,
+)
+from xpsr_cli.upscaling.activation import (
+    STAGE_TOTAL,
+    Activator,
+    ShortRun,
+    chosen_activator,
+    make_activator,
+    make_reference,
+)
 from xpsr_cli.upscaling.canvas import Canvas, canvas_size
 from xpsr_cli.upscaling.enlargement import Enlargement, decoding_rows
 from xpsr_cli.upscaling.plan import Plan
+from xpsr_cli.upscaling.reference_store import ReferenceStore
 from xpsr_cli.upscaling.stages import Stages
 
 
 class Upscaler:
     """Enlarges photos with one model. Nothing but photo, settings and model has a say in the result."""
 
-    def __init__(self, components: Components, placement: Placement) -> None:
+    def __init__(self, components: Components, placement: Placement, references: ReferenceStore | None = None) -> None:
+        """``references`` is where the first stage of mode ``cassr`` keeps what it makes, if it does."""
         for network in (components.text_encoder, components.unet, components.controlnet):
             placement.place(network)
         self.components = components
         self.placement = placement
+        self.references = references
+        self.tuner: SkipTuner | None = None
         self.prompts = PromptEncoder(components.tokenizer, components.text_encoder, placement)
         self.codec = make_codec(components.vae, placement)
 
@@ -51,9 +80,19 @@ class Upscaler:
         """An upscaler on a device; ``auto`` is the best one there is. The components are moved there."""
         return cls(components, choose_placement(str(device), precision))
 
+    def steered_by(self, activator: TunerActivator) -> Upscaler:
+        """The same with its UNet steered by a skip tuner, in place of the ControlNet."""
+        steered = copy.copy(self)
+        steered.tuner = self.placement.place(activator.tuner)
+        steered.components = replace(
+            self.components, weights_files=(*self.components.weights_files, activator.weights_file)
+        )
+        return steered
+
     @property
     def identity(self) -> dict[str, Any]:
         """Model, weights and machine: work begun with one is only taken up with the same."""
+        add_on = self.components.reference
         return {
             "model": self.components.name,
             "weights": self.components.fingerprint,
@@ -61,6 +100,7 @@ class Upscaler:
             "precision": str(self.placement.dtype),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            **({"add_on": add_on.name, "add_on_weights": add_on.fingerprint} if add_on else {}),
         }
 
     def plan(self, info: PhotoInfo, settings: UpscaleSettings) -> Plan:
@@ -70,22 +110,32 @@ class Upscaler:
                 f"{info.name} is {info.width} x {info.height} pixels.", f"Each side takes {MIN_SIDE_PX} at least."
             )
         _check_regions(info, settings)
-        preset, cell = settings.resolve(self.components.preset), self.codec.factor  # pixels
+        preset, cell = self._preset(settings), self.codec.factor  # pixels
         size = output_size(info.width, info.height, settings.scale)
         width, height = (side // cell for side in canvas_size(size, preset.sizing))
         windows = window_grid(height, width, preset.tile_size // cell, preset.tile_overlap // cell)
         latent_bytes = 2 * 4 * self.codec.channels * height * width
         in_files = size[0] * size[1] > settings.in_memory_mp * 1e6
-        return Plan(size, (height, width), windows, preset.steps, latent_bytes, in_files)
+        steps = 0 if settings.mode is Mode.ACTIVATOR else preset.steps - first_step(preset.steps, settings.strength)
+        return Plan(size, (height, width), windows, steps, latent_bytes, in_files)
+
+    def reference_steps(self, settings: UpscaleSettings) -> int:
+        """How many times the networks look at a window before the second stage begins; 0 where that is no matter."""
+        activator = None if settings.mode is Mode.XPSR else make_activator(self, settings)
+        return activator.steps if isinstance(activator, ShortRun) else 0
 
     @torch.no_grad()
     def seconds_per_window(self, settings: UpscaleSettings) -> float:
         """How long one window takes at one step, measured on a grey one after another that warms up."""
-        preset = settings.resolve(self.components.preset)
+        preset = self._preset(settings)
         side = preset.tile_size // self.codec.factor
         window, latents = Window(0, 0, side, side), torch.zeros(1, self.codec.channels, side, side)
         prompts = self.window_prompts(settings, preset)
-        denoise = self.denoiser(lambda place: torch.full((1, 3, place.h, place.w), 0.5), prompts, preset)
+
+        def grey(place: Window) -> Tensor:
+            return torch.full((1, 3, place.h, place.w), 0.5)
+
+        denoise = self.denoiser(grey, prompts, preset, reference=grey if self._reads(settings) else None)
         for _ in range(2):
             started = time.perf_counter()
             denoise(latents, 999, window)
@@ -99,13 +149,14 @@ class Upscaler:
         progress: Progress | None = None,
         *,
         work_folder: Path | None = None,
+        activator: Activator | None = None,
         zero_latent: bool = False,
     ) -> Enlargement:
         """The photo of ``source`` enlarged by ``settings.scale``: its latents now, its pixels as they are asked for.
 
         With a ``work_folder``, the latents of a large photo (``settings.in_memory_mp``) lie in files there; called
         again after an interruption, with the same photo, settings and :attr:`identity`, the work goes on where it
-        was. ``zero_latent`` decodes a latent of zeros instead of the sampled one, which shows what sampling adds; only
+        was. An ``activator`` of one's own takes the place of the one that the settings name. ``zero_latent`` decodes a latent of zeros instead of the sampled one, which shows what sampling adds; only
         models whose latents are residuals have such a thing.
 
         Raises:
@@ -114,35 +165,22 @@ class Upscaler:
             OutOfMemoryError: the device's memory does not suffice, now or when the pixels are made.
         """
         settings = settings or UpscaleSettings()
-        preset = settings.resolve(self.components.preset)
+        preset = self._preset(settings)
         plan = self.plan(source.info, settings)
         canvas = Canvas(source, settings.scale, preset.sizing)
         rows, stages = decoding_rows(plan.cells, self.codec.factor, self.codec.lowest), Stages(progress)
-        folder = work_folder if plan.in_files and not zero_latent else None
-        latents = LatentCanvas(self.codec.channels, *plan.cells, folder)
         if zero_latent:
-            self._check_zero_latent()
+            decoder = self.codec.decoder(self._zero_latents(), canvas.image, *plan.cells)
         else:
-            scheduler = make_scheduler(preset.scheduler, self.components.scheduler_config, preset.steps)
-            noise = CanvasNoise(settings.seed, self.codec.channels)
-            with memory_errors(*_doing(source.info, settings)):
-                with stages("prompts", 1):
-                    cells_per_px = canvas.visible[0] / source.info.width / self.codec.factor
-                    prompts = self.window_prompts(settings, preset, cells_per_px)
-                    denoiser = self.denoiser(canvas.image, prompts, preset)
-                    stages.progress.advance()
-                if latents.step < 0:
-                    self._start(latents, canvas, rows, preset, scheduler, noise, stages)
-                with stages("sample", plan.work):
-                    stages.progress.skip(_done(latents, plan))
-                    tiled = Tiled(
-                        denoiser,
-                        plan.windows,
-                        at_a_time=settings.tile_batch or Fitting(self.placement.device),
-                        progress=stages.progress,
-                    )
-                    sample(tiled, latents, scheduler, noise)
-        decoder = self.codec.decoder(latents.read, canvas.image, *plan.cells)
+            if activator is None and settings.mode is not Mode.XPSR:
+                activator = make_activator(self, settings)
+            reference = self._reference(activator, source, canvas, stages, work_folder)
+            if settings.mode is Mode.ACTIVATOR:
+                decoder = _at_cells(reference or canvas.image, self.codec.factor)
+            else:
+                with memory_errors(*_doing(source.info, settings)):
+                    latents = self._sampled(canvas, reference, settings, preset, plan, rows, stages, work_folder)
+                decoder = self.codec.decoder(latents.read, canvas.image, *plan.cells)
 
         def decode(window: Window) -> Tensor:
             with memory_errors(*_doing(source.info, settings)):
@@ -151,6 +189,37 @@ class Upscaler:
         used = _plain({**asdict(settings), **asdict(preset)})
         del used["captions"]  # who the model is best told by, which is not who wrote these prompts
         return Enlargement(source.info, canvas, plan, decode, rows, stages, used)
+
+    def _sampled(
+        self,
+        canvas: Canvas,
+        reference: CanvasImage | None,
+        settings: UpscaleSettings,
+        preset: SamplingPreset,
+        plan: Plan,
+        rows: list[list[Window]],
+        stages: Stages,
+        work_folder: Path | None,
+    ) -> LatentCanvas:
+        """The latents of the enlarged photo: prompts, start, and windows through the networks step by step."""
+        scheduler = make_scheduler(preset.scheduler, self.components.scheduler_config, preset.steps)
+        noise = CanvasNoise(settings.seed, self.codec.channels)
+        with stages("prompts", 1):
+            cells_per_px = canvas.visible[0] / canvas.photo.width / self.codec.factor
+            prompts = self.window_prompts(settings, preset, cells_per_px)
+            read = reference if self._reads(settings) else None
+            denoiser = self.denoiser(canvas.image, prompts, preset, reference=read)
+            stages.progress.advance()
+        folder, first = work_folder if plan.in_files else None, preset.steps - plan.steps
+        latents = LatentCanvas(self.codec.channels, *plan.cells, folder, first)
+        if not latents.begun:
+            self._start(latents, canvas, reference, rows, preset, scheduler, noise, stages)
+        with stages("sample", plan.work):
+            stages.progress.skip(_done(latents, plan))
+            at_a_time = settings.tile_batch or Fitting(self.placement.device)
+            tiled = Tiled(denoiser, plan.windows, at_a_time=at_a_time, progress=stages.progress)
+            sample(tiled, latents, scheduler, noise)
+        return latents
 
     def window_prompts(
         self, settings: UpscaleSettings, preset: SamplingPreset, cells_per_px: float = 1.0
@@ -174,8 +243,18 @@ class Upscaler:
         ]
         return NearestPrompts([by_text[region.prompt] for region in settings.region_prompts], centres)
 
-    def denoiser(self, image: CanvasImage, prompts: WindowPrompts, preset: SamplingPreset) -> WindowDenoiser:
+    def denoiser(
+        self,
+        image: CanvasImage,
+        prompts: WindowPrompts,
+        preset: SamplingPreset,
+        *,
+        reference: CanvasImage | None = None,
+    ) -> WindowDenoiser:
         """The networks with prompts and guidance: what a window of latents goes through at every step."""
+        if self.tuner is not None:
+            tuned = TunedDenoiser(self.components.unet, self.tuner, prompts, image, self.placement)
+            return Guided(tuned, preset.guidance_scale)
         networks = XpsrDenoiser(
             self.components.unet,
             self.components.controlnet,
@@ -184,13 +263,50 @@ class Upscaler:
             self.placement,
             conditioning_scale=preset.conditioning_scale,
             once=preset.steps == 1,
+            reference=reference,
         )
         return Guided(networks, preset.guidance_scale)
+
+    def _preset(self, settings: UpscaleSettings) -> SamplingPreset:
+        """The model's preset under the settings, and under what their mode needs."""
+        preset = settings.resolve(self.components.preset)
+        if settings.mode is Mode.ACTIVATOR:  # what it makes is shown as it is
+            return replace(preset, color_fix=ColorFix.NONE, sizing=Sizing.PAD)
+        makes_reference = settings.mode is Mode.CASSR and chosen_activator(self.components, settings).word != NONE
+        if makes_reference and self.components.reference is None and settings.start is None:
+            preset = replace(preset, start=StartLatent.REFERENCE)  # what else could the model do with one?
+        if settings.strength < 1 and preset.start is StartLatent.NOISE:
+            raise UsageError(
+                f"strength is {settings.strength:g}, and {self.components.name} starts from noise alone.",
+                "Add --start lr or --start reference.",
+            )
+        return preset
+
+    def _reads(self, settings: UpscaleSettings) -> bool:
+        """Whether the networks look at a reference."""
+        reads = settings.mode is Mode.CASSR and self.components.reference is not None
+        return reads and chosen_activator(self.components, settings).word != NONE
+
+    def _reference(
+        self,
+        activator: Activator | None,
+        source: PhotoSource,
+        canvas: Canvas,
+        stages: Stages,
+        work_folder: Path | None,
+    ) -> CanvasImage | None:
+        """What the mode's first stage makes of the photo, on its canvas."""
+        if activator is None:
+            return None
+        with stages("reference", STAGE_TOTAL):
+            made = make_reference(activator, source, canvas.scale, self.references, stages.progress, work_folder)
+        return canvas.seen(made)
 
     def _start(
         self,
         latents: LatentCanvas,
         canvas: Canvas,
+        reference: CanvasImage | None,
         rows: list[list[Window]],
         preset: SamplingPreset,
         scheduler: Scheduler,
@@ -200,22 +316,24 @@ class Upscaler:
         """Write what sampling starts from, a row of blocks at a time."""
         _, height, width = latents.shape
         with stages("encode", len(rows)):
-            encode = None if preset.start is StartLatent.NOISE else self.codec.encoder(canvas.image, height, width)
+            seen = reference if preset.start is StartLatent.REFERENCE else None
+            encode = self.codec.encoder(canvas.image, height, width, reference=seen)
             for row in rows:
-                blocks = [
-                    start_latents(preset, scheduler, noise, block, *(encode(block) if encode else (None, None)))
-                    for block in row
-                ]
+                blocks = []
+                for block in row:
+                    mean, deviation = (None, None) if preset.start is StartLatent.NOISE else encode(block)
+                    blocks.append(start_latents(preset, scheduler, noise, block, mean, deviation, latents.first))
                 latents.write(Window(row[0].y, 0, row[0].h, width), torch.cat(blocks, dim=3))
                 stages.progress.advance()
             latents.turn()
 
-    def _check_zero_latent(self) -> None:
+    def _zero_latents(self) -> CanvasLatents:
         if not self.codec.residual:
             raise UsageError(
                 f"A zero latent means nothing to {self.components.name}: its latents are not residuals.",
                 "Use it with a model such as xpsr-mini.",
             )
+        return lambda window: torch.zeros(1, self.codec.channels, window.h, window.w)
 
 
 def _check_regions(info: PhotoInfo, settings: UpscaleSettings) -> None:
@@ -240,7 +358,12 @@ def _doing(info: PhotoInfo, settings: UpscaleSettings) -> tuple[str, str]:
 def _done(latents: LatentCanvas, plan: Plan) -> int:
     """Windows that an interrupted run has evaluated already."""
     rows = len({window.y for window in plan.windows})
-    return len(plan.windows) * latents.step + len(plan.windows) // rows * latents.band
+    return len(plan.windows) * (latents.step - latents.first) + len(plan.windows) // rows * latents.band
+
+
+def _at_cells(image: CanvasImage, factor: int) -> Decode:
+    """A picture of the canvas by windows of latent cells."""
+    return lambda window: image(window.scaled(factor))
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
