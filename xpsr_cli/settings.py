@@ -18,6 +18,8 @@ from xpsr_cli.errors import UsageError
 MIN_SIDE_PX = 16
 """Smallest side of an input photo, in pixels."""
 MIN_SCALE, MAX_SCALE = 1.0, 8.0
+REFERENCE_STRENGTH = 0.6
+"""Share of the steps that is done from a reference: at full noise nothing is left of it."""
 
 
 def output_size(width: int, height: int, scale: float) -> tuple[int, int]:
@@ -230,7 +232,7 @@ class UpscaleSettings:
     seed: int = 0
     steps: int | None = None
     start: StartLatent | None = None
-    strength: float = 1.0  # how far back to noise the start is taken: the share of the steps that is left to do
+    strength: float | None = None  # how far back to noise the start is taken: the share of the steps that is done
     guidance_scale: float | None = None
     conditioning_scale: float | None = None
     scheduler: SchedulerName | None = None
@@ -283,7 +285,7 @@ class UpscaleSettings:
             raise UsageError("Activator none makes no reference to start from.", "Name another one with --activate.")
         if activator == NONE and self.mode is Mode.ACTIVATOR:
             raise UsageError("Activator none makes nothing to be shown.", "Name another one with --activate.")
-        if self.strength < 1 and self.start is StartLatent.NOISE:
+        if self.strength is not None and self.strength < 1 and self.start is StartLatent.NOISE:
             raise UsageError(
                 f"strength is {self.strength:g}, and a start from noise alone has no other than 1.",
                 "Start from lr or reference.",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xpsr_cli.activator_names import ActivatorName
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.photos.photo import PhotoInfo
 from xpsr_cli.photos.provenance import make_manifest, ways_to_tell
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 WITHOUT_EFFECT = frozenset({"tile_batch", "in_memory_mp", "verify"})
 """Settings that change speed, memory or what is said, but no byte of a result."""
-_OFF = {"fidelity": 0, "mode": Mode.XPSR, "activate": None, "start": None, "strength": 1}
+_OFF = {"fidelity": 0, "mode": Mode.XPSR, "activate": None, "start": None, "strength": None}
 """Settings that at these values have no effect either: what was made before there were such settings stays known."""
 
 
@@ -47,7 +48,7 @@ def upscale_file(
         made = upscaler.upscale(photo, settings, progress, work_folder=claim.work_folder)
         info = result_info(made.info, made.info.size, claim.target, options)
         if options.metadata:
-            manifest = _manifest(claim, upscaler, made, caption, options)
+            manifest = _manifest(claim, upscaler, made, settings, caption, options)
             info = _with_manifest(info, manifest, claim.target, options)
         with _told_of(claim.target, claim.complete):
             write_bands(made.bands(), info, claim.complete, options, temporary=claim.temporary)
@@ -56,27 +57,55 @@ def upscale_file(
 
 
 def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a result's settings, those that have a say in its bytes."""
-    return {
+    """Of a result's settings, those that have a say in its bytes. Where an activator's files lie has none."""
+    chosen = {
         name: value for name, value in settings.items() if name not in WITHOUT_EFFECT and value != _OFF.get(name, ...)
     }
+    if "activate" in chosen:
+        chosen["activate"] = str(ActivatorName.parse(chosen["activate"]))
+    return chosen
 
 
 def _manifest(
-    claim: Claim, upscaler: Upscaler, made: Enlargement, caption: Caption, options: OutputOptions
+    claim: Claim,
+    upscaler: Upscaler,
+    made: Enlargement,
+    settings: UpscaleSettings,
+    caption: Caption,
+    options: OutputOptions,
 ) -> dict[str, Any]:
-    machine = {name: value for name, value in upscaler.identity.items() if name not in ("model", "weights")}
+    told = {"model", "weights", "add_on", "add_on_weights"}
+    machine = {name: value for name, value in upscaler.identity.items() if name not in told}
     return make_manifest(
         model=upscaler.components.name,
         weights=upscaler.components.fingerprint,
         input_name=claim.source.name,
         input_sha256=claim.photo.sha256,
-        settings=deciding(made.settings),
+        settings=deciding({**made.settings, "activate": _activator(upscaler, settings)}),
         options=options,
         seed=made.seed,
         made_with=machine,
         captioner=caption.captioner,
+        reference=_reference(claim, upscaler),
     )
+
+
+def _activator(upscaler: Upscaler, settings: UpscaleSettings) -> str | None:
+    """Who made the reference, also where nobody was named; ``None`` where there was none."""
+    from xpsr_cli.upscaling.activation import chosen_activator
+
+    return None if settings.mode is Mode.XPSR else str(chosen_activator(upscaler.components, settings))
+
+
+def _reference(claim: Claim, upscaler: Upscaler) -> dict[str, Any]:
+    """Which add-on and which files of an activator had a part in a result; nothing where none had."""
+    add_on, hashes = upscaler.components.reference, claim.making["model"]
+    told = {
+        "add_on": add_on and add_on.name,
+        "add_on_sha256": hashes.get("add_on"),
+        "activator_sha256": hashes.get("activator"),
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _with_manifest(info: PhotoInfo, manifest: Mapping[str, Any], target: Path, options: OutputOptions) -> PhotoInfo:

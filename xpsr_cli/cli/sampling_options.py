@@ -6,11 +6,51 @@ from typing import Annotated
 
 import typer
 
-from xpsr_cli.settings import ColorFix, SchedulerName
+from xpsr_cli.activator_names import ACTIVATORS, SPANDREL
+from xpsr_cli.cli.options import complete_add_on
+from xpsr_cli.settings import REFERENCE_STRENGTH, ColorFix, SchedulerName, StartLatent
 
 OWN = "[default: the model's own]"
 """What is said of a flag whose value the model's preset gives."""
 
+MODE_HELP = "xpsr; cassr: with a reference that an activator makes of the photo; activator: that reference alone."
+"""What ``--mode`` is for, in every command that has it."""
+
+
+def complete_activator(incomplete: str) -> list[str]:
+    """The activators that need no file, for shell completion."""
+    return [word for word in ACTIVATORS if word != SPANDREL and word.startswith(incomplete)]
+
+
+ActivateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--activate",
+        metavar="NAME",
+        help="Who makes the reference: none, bicubic, dfc, xpsr, scedit[:FOLDER] or spandrel:FILE.",
+        show_default="as the add-on was trained",
+        autocompletion=complete_activator,
+    ),
+]
+AddOnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--add-on",
+        metavar="NAME",
+        help="What lets the model read a reference: a name of `xpsr weights list`, or a folder.",
+        show_default="the installed one",
+        autocompletion=complete_add_on,
+    ),
+]
+StartOption = Annotated[StartLatent | None, typer.Option("--start", help=f"What sampling starts from. {OWN}")]
+StrengthOption = Annotated[
+    float | None,
+    typer.Option(
+        "--strength",
+        help="Share of the steps that is done: less keeps more of the start.",
+        show_default=f"{REFERENCE_STRENGTH:g} from a reference, else 1",
+    ),
+]
 CaptionsOption = Annotated[
     str,
     typer.Option(

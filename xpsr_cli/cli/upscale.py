@@ -11,7 +11,7 @@ import typer
 from xpsr_cli.captioning.choosing import AUTO, choose_captioner
 from xpsr_cli.cli.caption_options import EndpointOption, QuantizeOption, complete_captioner
 from xpsr_cli.cli.console import Console, quiet_third_parties
-from xpsr_cli.cli.model_files import hash_of_model
+from xpsr_cli.cli.model_files import ModelFiles, find_files
 from xpsr_cli.cli.options import (
     ConfigOption,
     DebugFlag,
@@ -22,7 +22,10 @@ from xpsr_cli.cli.options import (
     QuietFlag,
 )
 from xpsr_cli.cli.sampling_options import (
+    MODE_HELP,
     OWN,
+    ActivateOption,
+    AddOnOption,
     CaptionsOption,
     ColorFixOption,
     ConditioningScaleOption,
@@ -32,7 +35,9 @@ from xpsr_cli.cli.sampling_options import (
     NegativePromptOption,
     PromptOption,
     SchedulerOption,
+    StartOption,
     StepsOption,
+    StrengthOption,
 )
 from xpsr_cli.errors import UsageError
 from xpsr_cli.photos.inputs import ResultFormat, Shard
@@ -44,20 +49,13 @@ from xpsr_cli.settings import (
     CaptionSource,
     Compression,
     LongPrompts,
+    Mode,
     OutputOptions,
     Precision,
     Quantization,
     UpscaleSettings,
 )
-from xpsr_cli.weights import (
-    DEFAULT_MODEL,
-    FULL_MODEL,
-    entry_named,
-    find_base,
-    find_model,
-    installed_folder,
-    read_preset,
-)
+from xpsr_cli.weights import DEFAULT_MODEL, FULL_MODEL, entry_named, installed_folder, read_preset
 
 if TYPE_CHECKING:
     from xpsr_cli.upscaling.upscaler import Upscaler
@@ -69,6 +67,9 @@ def upscale(
         Path, typer.Option("--output", "-o", help="A file for one photo, a folder for many.", show_default=False)
     ],
     scale: Annotated[float, typer.Option(help=f"Enlargement of each side, {MIN_SCALE:g} to {MAX_SCALE:g}.")] = 4.0,
+    mode: Annotated[Mode, typer.Option(help=MODE_HELP)] = Mode.XPSR,
+    activate: ActivateOption = None,
+    add_on: AddOnOption = None,
     captions: CaptionsOption = CaptionSource.AUTO.value,
     caption_scope: Annotated[
         CaptionScope, typer.Option(help="One high-level text for the image, or one for each region of it.")
@@ -82,6 +83,8 @@ def upscale(
     model: ModelOption = DEFAULT_MODEL,
     seed: Annotated[int, typer.Option(help="One seed gives one picture.")] = 0,
     steps: StepsOption = None,
+    start: StartOption = None,
+    strength: StrengthOption = None,
     guidance_scale: GuidanceScaleOption = None,
     conditioning_scale: ConditioningScaleOption = None,
     scheduler: SchedulerOption = None,
@@ -143,12 +146,16 @@ def upscale(
         raise UsageError("--overwrite and --skip-existing contradict each other.", "Give one of them.")
     settings = UpscaleSettings(
         scale=scale,
+        mode=mode,
+        activate=activate,
         prompt=prompt or "",
         low_prompt=low_prompt or "",
         negative_prompt=negative_prompt,
         long_prompts=long_prompts,
         seed=seed,
         steps=steps,
+        start=start,
+        strength=strength,
         guidance_scale=guidance_scale,
         conditioning_scale=conditioning_scale,
         scheduler=scheduler,
@@ -163,8 +170,9 @@ def upscale(
     output_options = OutputOptions(bits=bits, quality=quality, compression=compression, metadata=not no_metadata)
     part = None if shard is None else Shard.parse(shard)
     console = Console(quiet=quiet, as_json=as_json)
-    folder = find_model(model)
-    base = find_base(folder)
+    found = find_files(model, settings, add_on)
+    if note := found.note(settings):
+        console.note(note)
     _mention_full_model(model, console)
     if not debug:
         quiet_third_parties()
@@ -172,7 +180,7 @@ def upscale(
 
     choose = partial(choose_captioner, endpoint=endpoint, quantize=quantize, device=device, precision=precision)
     named = AUTO if captioner is None and endpoint is not None else captioner
-    preset = read_preset(folder)
+    preset = read_preset(found.folder)
     prompts = choose_prompts(
         captions, caption_scope, prompt, low_prompt, settings, preset, named, choose, console.note
     )
@@ -189,24 +197,23 @@ def upscale(
         dry_run=dry_run,
         output=output_options,
     )
-    model_facts = partial(facts_of_model, folder, base, precision)
-    batch = Batch(settings, files, console, model_facts, prompts, stop_at_errors=debug)
-    batch.run(inputs, output, lambda: load_upscaler(folder, base, device, precision))
+    batch = Batch(settings, files, console, partial(found.facts, precision), prompts, stop_at_errors=debug)
+    batch.run(inputs, output, lambda: load_upscaler(found, device, precision))
 
 
-def facts_of_model(folder: Path, base: Path | None, precision: Precision) -> dict[str, str]:
-    """What of the model decides the bytes of a result."""
-    return {"precision": precision.value, "weights": hash_of_model(folder, base)}
-
-
-def load_upscaler(folder: Path, base: Path | None, device: str, precision: Precision) -> Upscaler:
-    """The model of ``folder``, with what it lacks from ``base``, on a device; this is where torch is imported."""
+def load_upscaler(files: ModelFiles, device: str, precision: Precision) -> Upscaler:
+    """A model with what it lacks from its base, and its add-on, on a device; this is where torch is imported."""
     from xpsr_cli.device import choose_placement
     from xpsr_cli.models.loading import load_components
+    from xpsr_cli.models.reference_loading import load_reference
+    from xpsr_cli.upscaling.reference_store import ReferenceStore
     from xpsr_cli.upscaling.upscaler import Upscaler
 
     placement = choose_placement(device, precision)  # first: it is quick to refuse
-    return Upscaler(load_components(folder, stable_diffusion=base), placement)
+    components = load_components(files.folder, stable_diffusion=files.base)
+    if files.add_on is not None:
+        components = load_reference(components, files.add_on)
+    return Upscaler(components, placement, ReferenceStore())
 
 
 def _mention_full_model(model: str, console: Console) -> None:

@@ -85,7 +85,10 @@ class Components:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights files but those of an add-on, computed when first asked for (seconds for a full-size model)."""
+        """SHA-256 over the weights files, those of an add-on left out.
+
+        Computed when first asked for, which takes seconds for a full-size model.
+        """
         return hashlib.sha256("".join(hash_file(path) for path in self.weights_files).encode()).hexdigest()
 
 

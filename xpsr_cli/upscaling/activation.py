@@ -169,7 +169,7 @@ class ShortRun:
             mode=Mode.XPSR,
             activate=None,
             start=None,
-            strength=1.0,
+            strength=None,
             steps=steps,
             guidance_scale=1.0,
             scheduler=SchedulerName.DDIM,

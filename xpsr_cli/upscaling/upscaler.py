@@ -35,6 +35,7 @@ from xpsr_cli.sampling.tiled import Tiled
 from xpsr_cli.sampling.tiles import CanvasImage, CanvasLatents, Window, window_grid
 from xpsr_cli.settings import (
     MIN_SIDE_PX,
+    REFERENCE_STRENGTH,
     ColorFix,
     Mode,
     Precision,
@@ -116,7 +117,7 @@ class Upscaler:
         windows = window_grid(height, width, preset.tile_size // cell, preset.tile_overlap // cell)
         latent_bytes = 2 * 4 * self.codec.channels * height * width
         in_files = size[0] * size[1] > settings.in_memory_mp * 1e6
-        steps = 0 if settings.mode is Mode.ACTIVATOR else preset.steps - first_step(preset.steps, settings.strength)
+        steps = 0 if settings.mode is Mode.ACTIVATOR else preset.steps - _first_step(settings, preset)
         return Plan(size, (height, width), windows, steps, latent_bytes, in_files)
 
     def reference_steps(self, settings: UpscaleSettings) -> int:
@@ -156,8 +157,9 @@ class Upscaler:
 
         With a ``work_folder``, the latents of a large photo (``settings.in_memory_mp``) lie in files there; called
         again after an interruption, with the same photo, settings and :attr:`identity`, the work goes on where it
-        was. An ``activator`` of one's own takes the place of the one that the settings name. ``zero_latent`` decodes a latent of zeros instead of the sampled one, which shows what sampling adds; only
-        models whose latents are residuals have such a thing.
+        was. An ``activator`` of one's own takes the place of the one that the settings name. ``zero_latent`` decodes a
+        latent of zeros instead of the sampled one, which shows what sampling adds; only models whose latents are
+        residuals have such a thing.
 
         Raises:
             PhotoError: the photo is too small or damaged, or the work folder's disk is full.
@@ -176,7 +178,8 @@ class Upscaler:
                 activator = make_activator(self, settings)
             reference = self._reference(activator, source, canvas, stages, work_folder)
             if settings.mode is Mode.ACTIVATOR:
-                decoder = _at_cells(reference or canvas.image, self.codec.factor)
+                assert reference is not None  # none is refused in the settings
+                decoder = _at_cells(reference, self.codec.factor)
             else:
                 with memory_errors(*_doing(source.info, settings)):
                     latents = self._sampled(canvas, reference, settings, preset, plan, rows, stages, work_folder)
@@ -275,10 +278,14 @@ class Upscaler:
         makes_reference = settings.mode is Mode.CASSR and chosen_activator(self.components, settings).word != NONE
         if makes_reference and self.components.reference is None and settings.start is None:
             preset = replace(preset, start=StartLatent.REFERENCE)  # what else could the model do with one?
-        if settings.strength < 1 and preset.start is StartLatent.NOISE:
+        if preset.start is StartLatent.NOISE and _first_step(settings, preset):
             raise UsageError(
                 f"strength is {settings.strength:g}, and {self.components.name} starts from noise alone.",
                 "Add --start lr or --start reference.",
+            )
+        if makes_reference and preset.start is StartLatent.REFERENCE and preset.steps == 1:
+            raise UsageError(
+                "One step begins with noise, whatever is there to start from.", "Add --steps 4, for instance."
             )
         return preset
 
@@ -353,6 +360,12 @@ def _doing(info: PhotoInfo, settings: UpscaleSettings) -> tuple[str, str]:
         f"{info.name} ({info.width} x {info.height} pixels) at scale {settings.scale:g}",
         "Try a smaller --tile-size, --tile-batch 1 or a smaller --scale.",
     )
+
+
+def _first_step(settings: UpscaleSettings, preset: SamplingPreset) -> int:
+    """The first step that is done: from a reference, those are left out by default that would drown it in noise."""
+    usual = REFERENCE_STRENGTH if preset.start is StartLatent.REFERENCE else 1.0
+    return first_step(preset.steps, usual if settings.strength is None else settings.strength)
 
 
 def _done(latents: LatentCanvas, plan: Plan) -> int:
