@@ -91,8 +91,10 @@ def test_a_model_that_is_not_installed_says_how_to_get_it():
 
 
 def test_a_base_model_is_refused_as_an_upscaler():
-    with pytest.raises(WeightsError, match="not an upscaler"):
+    with pytest.raises(WeightsError, match="stable-diffusion-1.5 is a base, not an upscaler"):
         weights.find_model("stable-diffusion-1.5")
+    with pytest.raises(WeightsError, match="xpsr-mini-cassr is an add-on, not an upscaler"):
+        weights.find_model("xpsr-mini-cassr")
 
 
 def test_a_folder_is_a_model_when_it_has_both_networks(tmp_path):
@@ -122,6 +124,75 @@ def test_a_whole_model_needs_no_base_and_a_bare_one_says_what_it_needs(tmp_path)
     for part in ("tokenizer", "text_encoder", "vae", "scheduler"):
         (folder / part).mkdir()
     assert weights.find_base(folder) is None
+
+
+def write_card(folder, **card):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "xpsr.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model folder called ``mine``."""
+    return write_card(write_xpsr_folder(tmp_path / "model"), name="mine")
+
+
+def test_a_model_is_called_as_its_card_says_or_its_folder_is(model):
+    assert weights.model_name(model) == "mine"
+    (model / "xpsr.json").unlink()
+    assert weights.model_name(model) == "model"
+    (model / "xpsr.json").write_text("{")
+    with refusal(WeightsError, "xpsr.json is damaged"):
+        weights.model_name(model)
+
+
+def test_an_add_on_is_a_folder_of_its_own_model(model, tmp_path):
+    folder = write_card(tmp_path / "add-on", kind="cassr", base="mine")
+    assert weights.find_add_on(str(folder), model) == folder
+    with refusal(WeightsError, "was trained for mine, and the model is other"):
+        weights.find_add_on(str(folder), write_card(tmp_path / "other", name="other"))
+    with refusal(WeightsError, "is not an add-on: its xpsr.json does not say so"):
+        weights.find_add_on(str(model), model)
+    with refusal(WeightsError, "no add-on named 'nothing'", "xpsr-mini-cassr"):
+        weights.find_add_on("nothing", model)
+    with refusal(WeightsError, "xpsr-mini is an upscaler, not an add-on"):
+        weights.find_add_on("xpsr-mini", model)
+    with refusal(WeightsError, "stable-diffusion-1.5 is a base, not an add-on"):
+        weights.find_add_on("stable-diffusion-1.5", model)
+    with refusal(WeightsError, "is not a model", "It is an add-on: give it to --add-on"):
+        weights.find_model(str(folder))
+
+
+def test_the_installed_add_on_of_a_model_is_found_without_a_name(model, tmp_path, monkeypatch):
+    assert weights.find_add_on(None, model) is None
+    entries = {
+        name: WeightsEntry(name, Kind.ADD_ON, "a", "b", shipped=True, needs=(name.removesuffix("-cassr"),))
+        for name in ("theirs-cassr", "mine-cassr")
+    }
+    monkeypatch.setattr(weights, "load_registry", lambda: entries)
+    monkeypatch.setattr(weights, "shipped_folder", lambda: tmp_path / "shipped")
+    write_card(tmp_path / "shipped" / "theirs-cassr", kind="cassr", base="theirs")
+    assert weights.find_add_on(None, model) is None
+    with refusal(WeightsError, "The add-on mine-cassr is not installed", "It ships with xpsr"):
+        weights.find_add_on("mine-cassr", model)
+    folder = write_card(tmp_path / "shipped" / "mine-cassr", kind="cassr", base="mine")
+    assert weights.find_add_on(None, model) == weights.find_add_on("mine-cassr", model) == folder
+    with refusal(WeightsError, "The add-on theirs-cassr was trained for theirs"):
+        weights.find_add_on("theirs-cassr", model)
+
+
+def test_the_add_on_that_ships_is_for_the_model_that_ships():
+    entry = weights.entry_named("xpsr-mini-cassr")
+    assert (entry.kind, entry.shipped, entry.needs) == (Kind.ADD_ON, True, (weights.DEFAULT_MODEL,))
+    folder = weights.installed_folder(entry)
+    assert weights.find_add_on(None, weights.find_model(weights.DEFAULT_MODEL)) == folder
+    if folder is None:
+        return
+    checks = {check.path: check.state for check in weights.verify(entry, folder)}
+    assert set(checks.values()) == {FileState.OK}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert there == {*checks, SUMS_NAME, "README.md"}
 
 
 def test_import_copies_records_and_installs(tmp_path):

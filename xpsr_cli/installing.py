@@ -55,7 +55,7 @@ def pull(entry: WeightsEntry, progress: Progress | None = None) -> Installed:
 def import_folder(entry: WeightsEntry, source: Path, progress: Progress | None = None) -> Installed:
     """Copy a model that someone brought as a folder; its layout is checked before anything is copied."""
     if entry.shipped:
-        flag = "--prior" if entry.kind is Kind.PRIOR else "--model"
+        flag = {Kind.PRIOR: "--prior", Kind.ADD_ON: "--add-on"}.get(entry.kind, "--model")
         raise UsageError(f"{entry.name} ships with xpsr.", f"To use a folder of your own, give it to {flag}.")
     if not entry.files:
         raise UsageError(f"{entry.name} is not copied: it is used where it lies.", "Give its folder to --prior.")

@@ -34,7 +34,7 @@ class SilentProgress:
         """Nothing is shown."""
 
 
-RELATIVE_COST = {"file": 0.1, "encode": 0.1, "sample": 1.0, "decode": 0.25}
+RELATIVE_COST = {"file": 0.1, "reference": 1.0, "encode": 0.1, "sample": 1.0, "decode": 0.25}
 """Seconds per unit of a stage in those of the main one, until they are measured."""
 
 

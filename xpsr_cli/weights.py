@@ -37,6 +37,12 @@ class Kind(str, Enum):
     BASE = "base"
     CAPTIONER = "captioner"
     PRIOR = "prior"
+    ADD_ON = "cassr"
+
+    @property
+    def words(self) -> str:
+        """The kind with its article."""
+        return "an add-on" if self is Kind.ADD_ON else f"{'an' if self is Kind.UPSCALER else 'a'} {self.value}"
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ def find_model(name: str) -> Path:
     if name in registry:
         entry = registry[name]
         if entry.kind is not Kind.UPSCALER:
-            raise WeightsError(f"{name} is a {entry.kind.value}, not an upscaler.", f"Upscalers: {upscalers}.")
+            raise WeightsError(f"{name} is {entry.kind.words}, not an upscaler.", f"Upscalers: {upscalers}.")
         folder = installed_folder(entry)
         if folder is None:
             raise WeightsError(f"The model {name} is not installed.", entry.how_to_get)
@@ -199,10 +205,10 @@ def find_model(name: str) -> Path:
     if folder.is_dir():
         missing = [part for part in _NETWORK_FOLDERS if not (folder / part / "config.json").is_file()]
         if missing:
-            raise WeightsError(
-                f"The folder {name} is not a model: {missing[0]}/config.json is missing.",
-                "A model folder has unet/ and controlnet/ in diffusers layout.",
-            )
+            hint = "A model folder has unet/ and controlnet/ in diffusers layout."
+            if _read_card(folder).get("kind") == Kind.ADD_ON.value:
+                hint = "It is an add-on: give it to --add-on, beside its own model."
+            raise WeightsError(f"The folder {name} is not a model: {missing[0]}/config.json is missing.", hint)
         return folder
     cached = hub_folder(name)
     if cached is not None and _is_upscaler(cached):
@@ -227,6 +233,64 @@ def read_preset(folder: Path) -> SamplingPreset:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the model folder.") from error
     except (UsageError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} has a preset xpsr cannot follow: {error}") from error
+
+
+def model_name(folder: Path) -> str:
+    """What the model in ``folder`` is called: as its card says, else as the folder is called."""
+    return str(_read_card(folder).get("name", folder.resolve().name))
+
+
+def find_add_on(named: str | None, model_folder: Path) -> Path | None:
+    """The folder of the add-on by which the model in ``model_folder`` reads a reference.
+
+    ``named`` is a name of the registry or a folder; for ``None`` it is the installed one of the registry that was
+    trained for this model, or ``None``. Only names are compared here: of the base's weights, loading makes sure.
+
+    Raises:
+        WeightsError: none of that name, something else than an add-on, or one for another model.
+    """
+    model = model_name(model_folder)
+    known = [entry for entry in load_registry().values() if entry.kind is Kind.ADD_ON]
+    if named is None:
+        installed = (folder for entry in known if (folder := installed_folder(entry)))
+        return next((folder for folder in installed if _read_card(folder).get("base") == model), None)
+    hint = f"Give {', '.join(entry.name for entry in known)} or a folder that xpsr train made of one."
+    if named in load_registry():
+        entry = entry_named(named)
+        if entry.kind is not Kind.ADD_ON:
+            raise WeightsError(f"{named} is {entry.kind.words}, not an add-on.", hint)
+        folder = installed_folder(entry)
+        if folder is None:
+            raise WeightsError(f"The add-on {named} is not installed.", entry.how_to_get)
+    else:
+        folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise WeightsError(f"There is no add-on named {named!r}.", hint)
+    card = _read_card(folder)
+    if card.get("kind") != Kind.ADD_ON.value:
+        raise WeightsError(f"The folder {named} is not an add-on: its {MODEL_CARD} does not say so.", hint)
+    if card.get("base") != model:
+        raise WeightsError(
+            f"The add-on {named} was trained for {card.get('base')}, and the model is {model}.",
+            "Use it with its own model, or train one for this model.",
+        )
+    return folder
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """What a folder of weights says of itself; nothing if it has no card, :class:`WeightsError` for a damaged one."""
+    path = folder / MODEL_CARD
+    if not path.is_file():
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the folder.") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} is damaged: {error}.", "Fetch or save the weights again.") from None
+    if not isinstance(card, dict):
+        raise WeightsError(f"{path} is damaged: it holds no JSON object.", "Fetch or save the weights again.")
+    return card
 
 
 def read_vocabulary(name: str) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xpsr_cli.cli import model_files
 from xpsr_cli.cli import upscale as command
 from xpsr_cli.errors import ExitCode
 from xpsr_cli.weights import user_folder
@@ -281,7 +282,7 @@ def test_an_interrupt_leaves_no_file_and_is_130(upscale, photo, tmp_path, monkey
 
 def test_the_full_model_is_mentioned_but_not_taken(xpsr, monkeypatch, photo, tmp_path, tiny_model, no_model):
     monkeypatch.setattr(command, "installed_folder", lambda entry: tmp_path)
-    monkeypatch.setattr(command, "find_model", lambda name: tiny_model)
+    monkeypatch.setattr(model_files, "find_model", lambda name: tiny_model)
     outcome = xpsr("upscale", photo("a.png"), "-o", tmp_path / "b.gif")
     assert outcome.err.splitlines()[0] == "The full model is installed too: --model xpsr"
     outcome = xpsr("upscale", photo("a.png"), "-o", tmp_path / "b.gif", "--model", "xpsr")

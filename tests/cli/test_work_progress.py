@@ -45,6 +45,37 @@ def test_the_work_of_every_photo_adds_up_whatever_its_stages_are():
     assert run.eta.share == pytest.approx(1)
 
 
+def test_a_first_stage_is_work_of_its_own():
+    assert "reference" not in units_of(3, 4)
+    assert list(units_of(3, 4, 2)) == ["file", "reference", "encode", "sample", "decode"]
+    assert units_of(3, 4, 2)["reference"] == 6
+    assert 0 < units_of(3, 4, 0)["reference"] < 3  # no steps, yet some work
+    assert units_of(3, 0, 2).keys() == {"file", "reference"}  # nothing follows it
+    run = RunProgress({"a": units_of(2, 4, 1), "b": units_of(2, 4, 1)})
+    shares = []
+    for label, stages in (
+        ("a", (("reference", 100), ("prompts", 1), ("encode", 3), ("sample", 8), ("decode", 6))),
+        ("b", (("reference", 100), ("sample", 8), ("decode", 6))),
+    ):
+        with run.photo(label) as progress:
+            shares += [run.eta.share for _ in do(progress, stages=stages)]
+    assert shares == sorted(shares)
+    assert run.eta.share == pytest.approx(1)
+
+
+def test_where_all_there_is_is_a_reference_its_time_is_told(monkeypatch):
+    works = {"a": units_of(100, 0, 2), "b": units_of(100, 0, 2)}
+    run = RunProgress(works)
+    now = [0.0]
+    monkeypatch.setattr(run.eta, "_clock", lambda: now[0])
+    with run.photo("a") as progress:
+        progress.stage("reference", 100)
+        for _ in range(100):
+            now[0] += 1
+            progress.advance()
+    assert run.left == "about 2 min left"
+
+
 def test_two_lines_on_a_terminal_and_one_for_a_single_photo():
     for works, folder in (({"[1/2] a.png": units_of(2, 4), "[2/2] b.png": units_of(2, 4)}, True), ({"c": {}}, False)):
         screen = io.StringIO()

@@ -16,7 +16,7 @@ from xpsr_cli.cli.console import Console, print_error
 from xpsr_cli.cli.dry_run import tell_forecast
 from xpsr_cli.cli.failures import as_xpsr_error
 from xpsr_cli.cli.one_photo import deciding, upscale_file
-from xpsr_cli.cli.work_progress import RunProgress, run_progress, units_of
+from xpsr_cli.cli.work_progress import RunProgress, reference_steps, run_progress, units_of
 from xpsr_cli.errors import PartialFailureError, PhotoError, UsageError
 from xpsr_cli.photos.inputs import ResultFormat, Shard, find_photos, output_paths, results_folder
 from xpsr_cli.photos.metadata import Metadata
@@ -181,8 +181,9 @@ class Batch:
             facts = [(item.source, item.target, item.photo, item.result, plan) for item, plan in planned]
             tell_forecast(self._console, upscaler, self._settings, facts)
             return
+        first = reference_steps(upscaler, self._settings)
         labels = [outcomes.label(item.source, n, len(planned)) for n, (item, _) in enumerate(planned, start=1)]
-        works = [units_of(len(plan.windows), plan.steps) for _, plan in planned]
+        works = [units_of(len(plan.windows), plan.steps, first) for _, plan in planned]
         with (
             self._console.log_lines("xpsr_cli", warnings_only=True),
             run_progress(dict(zip(labels, works, strict=True)), quiet=self._console.quiet) as progress,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xpsr_cli.cli.console import Console
 from xpsr_cli.cli.outcomes import bits_of, tell_planned
-from xpsr_cli.cli.work_progress import units_of
+from xpsr_cli.cli.work_progress import reference_steps, units_of
 from xpsr_cli.photos import formats
 from xpsr_cli.photos.photo import PhotoInfo
 from xpsr_cli.photos.spool import MEMORY_BYTES
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _BYTES_PER_COLUMN = 90_000
 """Memory for each column of the result, measured: bands over the whole width are decoded, matched and written."""
+_REFERENCE_BYTES = 6
+"""Of each pixel of a reference, which is kept in a file."""
 
 
 def tell_forecast(
@@ -35,15 +37,17 @@ def tell_forecast(
     Time and memory are measured on one window, on the device that would do the work; on a GPU the memory is the GPU's.
     """
     seconds_per_window = upscaler.seconds_per_window(settings)
-    window_bytes = _memory_of_a_window(upscaler)
+    window_bytes, first = _memory_of_a_window(upscaler), reference_steps(upscaler, settings)
     every: list[dict[str, Any]] = []
     for source, target, photo, result, plan in planned:
-        facts = _facts(photo, result, plan)
+        facts = _facts(photo, result, plan, first)
         facts["memory_bytes"] = window_bytes
         if upscaler.placement.device.type != "cuda":
             facts["memory_bytes"] += result.width * _BYTES_PER_COLUMN + (0 if plan.in_files else plan.latent_bytes)
         facts["scratch_bytes"] = (plan.latent_bytes if plan.in_files else 0) + _spooled(source, photo)
-        units = units_of(len(plan.windows), plan.steps)
+        if first is not None:
+            facts["scratch_bytes"] += _REFERENCE_BYTES * result.width * result.height
+        units = units_of(len(plan.windows), plan.steps, first)
         facts["seconds"] = round(seconds_per_window * sum(RELATIVE_COST[stage] * n for stage, n in units.items()), 1)
         every.append(facts)
         tell_planned(console, source, target, f"{source} -> {target}: {_line(facts)}", facts)
@@ -53,7 +57,7 @@ def tell_forecast(
         console.note(f"{len(every)} photos: {_amounts(memory, scratch, seconds)}")
 
 
-def _facts(photo: PhotoInfo, result: PhotoInfo, plan: Plan) -> dict[str, Any]:
+def _facts(photo: PhotoInfo, result: PhotoInfo, plan: Plan, first: int | None) -> dict[str, Any]:
     return {
         "input_width": photo.width,
         "input_height": photo.height,
@@ -62,18 +66,26 @@ def _facts(photo: PhotoInfo, result: PhotoInfo, plan: Plan) -> dict[str, Any]:
         "bits": bits_of(result),
         "windows": len(plan.windows),
         "steps": plan.steps,
+        **({} if first is None else {"reference_steps": first}),
     }
 
 
 def _line(facts: dict[str, Any]) -> str:
     sizes = f"{facts['input_width']} x {facts['input_height']} to {facts['width']} x {facts['height']} pixels"
-    windows, steps = (f"{facts[name]} {name if facts[name] > 1 else name[:-1]}" for name in ("windows", "steps"))
+    windows, steps = _counted(facts["windows"], "window"), _counted(facts["steps"], "step")
+    if facts.get("reference_steps"):
+        first = f"{_counted(facts['reference_steps'], 'step')} for the reference"
+        steps = f"{first} and {steps} with it" if facts["steps"] else first
     amounts = _amounts(facts["memory_bytes"], facts["scratch_bytes"], facts["seconds"])
     return f"{sizes}, {facts['bits']} bits, {windows}, {steps}, {amounts}"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _amounts(memory_bytes: int, scratch_bytes: int, seconds: float) -> str:
-    disk = f", {scratch_bytes / 1e9:.1f} GB of disk meanwhile" if scratch_bytes else ""
+    disk = f", {scratch_bytes / 1e9:.1f} GB of disk meanwhile" if scratch_bytes >= 5e7 else ""
     return f"about {memory_bytes / 1e9:.1f} GB of memory{disk}, about {in_words(seconds)}"
 
 

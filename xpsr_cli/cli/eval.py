@@ -10,6 +10,9 @@ import typer
 from xpsr_cli.cli.console import Console, quiet_third_parties
 from xpsr_cli.cli.options import DebugFlag, DeviceOption, JsonFlag, PrecisionOption, QuietFlag, complete_model
 from xpsr_cli.cli.sampling_options import (
+    MODE_HELP,
+    ActivateOption,
+    AddOnOption,
     CaptionsOption,
     ColorFixOption,
     ConditioningScaleOption,
@@ -19,12 +22,14 @@ from xpsr_cli.cli.sampling_options import (
     NegativePromptOption,
     PromptOption,
     SchedulerOption,
+    StartOption,
     StepsOption,
+    StrengthOption,
 )
 from xpsr_cli.evaluation.baseline import Baseline
 from xpsr_cli.evaluation.known_sets import KNOWN_SETS
 from xpsr_cli.evaluation.protocols import PROTOCOLS
-from xpsr_cli.settings import CaptionSource, Precision
+from xpsr_cli.settings import CaptionSource, Mode, Precision
 from xpsr_cli.weights import DEFAULT_MODEL
 
 
@@ -69,10 +74,20 @@ def evaluate(
         typer.Option(
             metavar="[NAME=]MODEL",
             help="A name of `xpsr weights list`, or a model folder; may be repeated.",
-            show_default=f"{DEFAULT_MODEL}, if nothing is given to compare",
+            show_default=f"{DEFAULT_MODEL}, if nothing else is compared or a mode is given",
             autocompletion=complete_model,
         ),
     ] = None,
+    mode: Annotated[
+        list[Mode] | None,
+        typer.Option(
+            metavar="|".join(mode.value for mode in Mode),
+            help=f"{MODE_HELP} May be repeated.",
+            show_default=Mode.XPSR.value,
+        ),
+    ] = None,
+    activate: ActivateOption = None,
+    add_on: AddOnOption = None,
     predictions: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,6 +117,8 @@ def evaluate(
     low_prompt: LowPromptOption = None,
     negative_prompt: NegativePromptOption = None,
     steps: StepsOption = None,
+    start: StartOption = None,
+    strength: StrengthOption = None,
     guidance_scale: GuidanceScaleOption = None,
     conditioning_scale: ConditioningScaleOption = None,
     scheduler: SchedulerOption = None,
@@ -140,11 +157,13 @@ def evaluate(
     if not debug:
         quiet_third_parties()
     from xpsr_cli.cli.eval_models import Placing
+    from xpsr_cli.cli.eval_modes import settings_of_modes
     from xpsr_cli.cli.eval_run import Contest, Subject, run
     from xpsr_cli.evaluation.datasets import Selection
     from xpsr_cli.settings import UpscaleSettings
 
-    settings = UpscaleSettings(
+    modes = tuple(dict.fromkeys(mode or (Mode.XPSR,)))
+    shared = UpscaleSettings(
         prompt=prompt or "",
         low_prompt=low_prompt or "",
         negative_prompt=negative_prompt,
@@ -157,12 +176,13 @@ def evaluate(
     )
     subject = Subject(dataset, tuple(root or ()), lr, hr, degrade, seed, Selection(every, limit), scale)
     contest = Contest(
-        models=tuple(model or ()) if model or predictions or baseline else (DEFAULT_MODEL,),
+        models=tuple(model or ()) if model or ((predictions or baseline) and not mode) else (DEFAULT_MODEL,),
         predictions=tuple(predictions or ()),
         baselines=tuple(dict.fromkeys(baseline or ())),
         reference=reference,
         seeds=seeds,
-        settings=settings,
+        modes=settings_of_modes(shared, modes, activate, start, strength),
+        add_on=add_on,
         captions=captions,
         prompts=(prompt, low_prompt),
         placing=Placing(device, precision),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from xpsr_cli.captioning.choosing import choose_captioner
 from xpsr_cli.cli.batch import Batch, FileOptions
 from xpsr_cli.cli.console import Console
+from xpsr_cli.cli.model_files import ModelFiles, find_files
 from xpsr_cli.cli.photo_prompts import CaptionedPrompts, choose_prompts
-from xpsr_cli.cli.upscale import facts_of_model, load_upscaler
+from xpsr_cli.cli.upscale import load_upscaler
 from xpsr_cli.errors import PartialFailureError, PhotoError, UsageError
 from xpsr_cli.evaluation.methods import Method, pictures_folder
 from xpsr_cli.evaluation.scores import EvaluationSet, Failure
 from xpsr_cli.photos.inputs import find_photos, output_paths
-from xpsr_cli.settings import CaptionScope, Precision, UpscaleSettings
-from xpsr_cli.weights import find_base, find_model, load_registry, read_preset
+from xpsr_cli.settings import CaptionScope, Mode, Precision, UpscaleSettings
+from xpsr_cli.weights import load_registry, read_preset
 
 if TYPE_CHECKING:
     from xpsr_cli.upscaling.upscaler import Upscaler
@@ -38,47 +39,64 @@ class Model:
     """A model that is evaluated, all that was asked of it checked, and nothing of it loaded."""
 
     name: str
-    folder: Path
-    base: Path | None
+    files: ModelFiles
     settings: UpscaleSettings
     prompts: CaptionedPrompts
     placing: Placing
 
     def facts(self) -> dict[str, str]:
         """What of it decides the bytes of a result."""
-        return facts_of_model(self.folder, self.base, self.placing.precision)
+        return self.files.facts(self.placing.precision)
 
     def load(self) -> Upscaler:
         """Its networks, on the device."""
-        return load_upscaler(self.folder, self.base, self.placing.device, self.placing.precision)
+        return load_upscaler(self.files, self.placing.device, self.placing.precision)
 
 
-def find_named_model(words: str) -> tuple[str, Path]:
-    """``NAME=MODEL`` or ``MODEL`` to what it is called in tables and its folder; see :func:`find_model`."""
+def name_of(words: str) -> tuple[str, str]:
+    """``NAME=MODEL`` or ``MODEL`` to what it is called in tables, and the model."""
     name, equals, model = words.partition("=")
     if not equals or Path(words).exists():
         name, model = "", words
-    folder = find_model(model)
-    return name or (model if model in load_registry() else Path(model).expanduser().resolve().name), folder
+    return name or (model if model in load_registry() else Path(model).expanduser().resolve().name), model
 
 
-def prepare_model(
+def prepare_models(
     words: str,
-    settings: UpscaleSettings,
+    modes: Sequence[UpscaleSettings],
+    add_on: str | None,
     captions: str,
     placing: Placing,
     console: Console,
     prompts: tuple[str | None, ...],
-) -> Model:
-    """The model that ``--model`` names, to be run with ``settings``. ``prompts`` is what was given of the two."""
-    name, folder = find_named_model(words)
+) -> list[Model]:
+    """The model that ``--model`` names, once for each of the settings, which are of different modes.
+
+    ``add_on`` is what ``--add-on`` names, ``prompts`` is what was given of the two.
+    """
+    name, model = name_of(words)
+    reading = [settings.mode for settings in modes if settings.mode is not Mode.XPSR]
+    files = [
+        find_files(model, settings, None if reading and settings.mode is Mode.XPSR else add_on) for settings in modes
+    ]
+    for found, settings in zip(files, modes, strict=True):
+        if note := found.note(settings):
+            console.note(note)
     choose = partial(choose_captioner, device=placing.device, precision=placing.precision)
     prompt, low_prompt = prompts
-    preset = read_preset(folder)
+    preset = read_preset(files[0].folder)
     described = choose_prompts(
-        captions, CaptionScope.IMAGE, prompt, low_prompt, settings, preset, None, choose, console.note
+        captions, CaptionScope.IMAGE, prompt, low_prompt, modes[0], preset, None, choose, console.note
     )
-    return Model(name, folder, find_base(folder), settings, described, placing)
+    return [
+        Model(_name_in(settings.mode, name), found, settings, described, placing)
+        for found, settings in zip(files, modes, strict=True)
+    ]
+
+
+def _name_in(mode: Mode, name: str) -> str:
+    """What a model is called in a mode."""
+    return name if mode is Mode.XPSR else f"{name}+{mode.value}"
 
 
 def upscaled(
@@ -120,7 +138,7 @@ def upscaled(
     chosen = {
         key: value for key, value in asdict(model.settings).items() if value not in (None, "", ()) and key != "seed"
     }
-    about = {"kind": "model", "folder": str(model.folder), **model.facts(), "settings": chosen}
+    about = {"kind": "model", "folder": str(model.files.folder), **model.facts(), "settings": chosen}
     return Method(model.name, results, tuple(range(seeds)), about, tuple(failures))
 
 

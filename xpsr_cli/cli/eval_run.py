@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xpsr_cli.cli.console import Console
-from xpsr_cli.cli.eval_models import Model, Placing, prepare_model, upscaled
+from xpsr_cli.cli.eval_models import Model, Placing, prepare_models, upscaled
 from xpsr_cli.cli.eval_results import raise_for_gaps, show, tell_gaps
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.evaluation.baseline import Baseline
@@ -94,7 +94,8 @@ class Contest:
     baselines: tuple[Baseline, ...]
     reference: str | None
     seeds: int
-    settings: UpscaleSettings
+    modes: tuple[UpscaleSettings, ...]
+    add_on: str | None
     captions: str
     prompts: tuple[str | None, str | None]
     placing: Placing
@@ -133,10 +134,13 @@ def run(
     folders = subject.folders()
     found = find_pairs(folders, subject.selection)
     degradation, scale = subject.degradation(), subject.enlargement(found)
-    settings = replace(contest.settings, scale=scale)
+    modes = [replace(settings, scale=scale) for settings in contest.modes]
     models = [
-        prepare_model(words, settings, contest.captions, contest.placing, console, contest.prompts)
+        model
         for words in contest.models
+        for model in prepare_models(
+            words, modes, contest.add_on, contest.captions, contest.placing, console, contest.prompts
+        )
     ]
     contest.check(models, folders.lr is not None or degradation is not None)
     protocols = protocols or (folders.known.protocol if folders.known else DEFAULT_PROTOCOL,)

@@ -17,12 +17,21 @@ _NOT_IN_A_FILE = {"inputs", "output", "config", "debug", "help"}
 
 def complete_model(incomplete: str) -> list[str]:
     """The upscalers of the registry, for shell completion."""
-    return [e.name for e in load_registry().values() if e.kind is Kind.UPSCALER and e.name.startswith(incomplete)]
+    return _names(Kind.UPSCALER, incomplete)
 
 
 def complete_prior(incomplete: str) -> list[str]:
     """The priors of the registry, for shell completion."""
-    return [e.name for e in load_registry().values() if e.kind is Kind.PRIOR and e.name.startswith(incomplete)]
+    return _names(Kind.PRIOR, incomplete)
+
+
+def complete_add_on(incomplete: str) -> list[str]:
+    """The add-ons of the registry, for shell completion."""
+    return _names(Kind.ADD_ON, incomplete)
+
+
+def _names(kind: Kind, incomplete: str) -> list[str]:
+    return [e.name for e in load_registry().values() if e.kind is kind and e.name.startswith(incomplete)]
 
 
 def complete_weights(incomplete: str) -> list[str]:

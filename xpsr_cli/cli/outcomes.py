@@ -61,6 +61,8 @@ def tell_done(
             "windows": made.windows,
             "seconds": made.seconds,
         }
+        if upscaler.components.reference is not None:
+            record["add_on"] = upscaler.components.reference.name
         if made.seams is not None:
             record["seams"] = asdict(made.seams)
         if made.agreement is not None:

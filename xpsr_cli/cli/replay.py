@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +13,18 @@ import typer
 from xpsr_cli import __version__
 from xpsr_cli.cli import upscale
 from xpsr_cli.cli.console import Console, printable, quiet_third_parties
-from xpsr_cli.cli.options import DebugFlag, DeviceOption, JsonFlag, PrecisionOption, QuietFlag, complete_model
+from xpsr_cli.cli.model_files import find_files
+from xpsr_cli.cli.options import (
+    DebugFlag,
+    DeviceOption,
+    JsonFlag,
+    PrecisionOption,
+    QuietFlag,
+    complete_add_on,
+    complete_model,
+)
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.settings import Bits, Compression, OutputOptions, Precision, UpscaleSettings
-from xpsr_cli.weights import find_base, find_model
 
 if TYPE_CHECKING:
     from xpsr_cli.upscaling.upscaler import Upscaler
@@ -42,6 +50,22 @@ def replay(
             show_default="the recorded one",
         ),
     ] = None,
+    add_on: Annotated[
+        str | None,
+        typer.Option(
+            help="Its add-on, where the name no longer leads to it.",
+            autocompletion=complete_add_on,
+            show_default="the recorded one",
+        ),
+    ] = None,
+    activate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Who made the reference, with the place of its files: spandrel:FILE or scedit:FOLDER.",
+            show_default="the recorded one",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that exists.")] = False,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.AUTO,
@@ -50,8 +74,9 @@ def replay(
     debug: DebugFlag = False,
 ) -> None:
     """Say what made a result, or make it again."""
-    if not run and (output or photo or model or overwrite):
-        raise UsageError("--output, --input, --model and --overwrite only count with --run.", "Add --run.")
+    if not run and (output or photo or model or add_on or activate or overwrite):
+        flags = "--output, --input, --model, --add-on, --activate and --overwrite"
+        raise UsageError(f"{flags} only count with --run.", "Add --run.")
     if not debug:
         quiet_third_parties()
     manifest, console = _manifest_of(result), Console(quiet=quiet, as_json=as_json)
@@ -62,23 +87,25 @@ def replay(
     if output is None:
         raise UsageError("--run needs a place for its result.", "Add -o again.png.")
     source = input_of(manifest, result, photo)
-    folder = find_model(model or str(manifest.get("model")))
-    base = find_base(folder)
+    settings = replace(settings, activate=activate or settings.activate)
+    recorded = _reference_of(manifest).get("add_on")
+    named = add_on or (None if recorded is None else str(recorded))
+    found = find_files(model or str(manifest.get("model")), settings, named, use_installed=False)
     precision = _recorded_precision(manifest) if precision is Precision.AUTO else precision
 
     from xpsr_cli.cli.batch import Batch, FileOptions
     from xpsr_cli.cli.photo_prompts import RecordedPrompts
 
     def load() -> Upscaler:
-        upscaler = upscale.load_upscaler(folder, base, device, precision)
-        for difference in _differences(manifest, upscaler):
+        upscaler = upscale.load_upscaler(found, device, precision)
+        for difference in _differences(manifest, upscaler, found.facts(precision)):
             console.note(difference)
         return upscaler
 
     files = FileOptions(overwrite=overwrite, output=options)
-    facts = partial(upscale.facts_of_model, folder, base, precision)
     prompts = RecordedPrompts(str(manifest.get("captioner", "")))
-    Batch(settings, files, console, facts, prompts, stop_at_errors=debug).run([source], output, load)
+    batch = Batch(settings, files, console, partial(found.facts, precision), prompts, stop_at_errors=debug)
+    batch.run([source], output, load)
 
 
 def _recorded_precision(manifest: Mapping[str, Any]) -> Precision:
@@ -86,12 +113,21 @@ def _recorded_precision(manifest: Mapping[str, Any]) -> Precision:
     return _PRECISIONS.get(str(made_with.get("precision")) if isinstance(made_with, Mapping) else "", Precision.AUTO)
 
 
-def _differences(manifest: Mapping[str, Any], upscaler: Upscaler) -> Iterator[str]:
+def _reference_of(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a manifest says of a first stage."""
+    reference = manifest.get("reference")
+    return reference if isinstance(reference, Mapping) else {}
+
+
+def _differences(manifest: Mapping[str, Any], upscaler: Upscaler, facts: Mapping[str, str]) -> Iterator[str]:
     """What is not as it was, so that the new result may not be the same to the bit."""
     if manifest["xpsr"] != __version__:
         yield f"The result was made by xpsr {manifest['xpsr']}, and this is {__version__}: it may come out different."
     if manifest.get("weights") != upscaler.components.fingerprint:
         yield "The result was made with other weights: it will come out different."
+    for name, words in (("add_on", "add-on"), ("activator", "activator")):
+        if _reference_of(manifest).get(f"{name}_sha256") != facts.get(name):
+            yield f"The result was made with another {words}: it will come out different."
     made_with = manifest.get("made_with")
     for name in _MACHINE:
         before, now = made_with.get(name) if isinstance(made_with, Mapping) else None, upscaler.identity.get(name)

@@ -8,20 +8,41 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from xpsr_cli.progress import Eta, in_words
+from xpsr_cli.settings import Mode, UpscaleSettings
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
+    from xpsr_cli.upscaling.upscaler import Upscaler
+
 FILE = "file"
 """The stage of the work that is not in windows: reading, writing, keeping the journal."""
+
+_MAIN = ("sample", "reference")
+"""The stage that takes longest: the first of these that there is."""
+_LEAST_STEPS = 0.25
+"""What a reference takes per window that needs no steps."""
 
 Show = Callable[[str, int, int], None]
 """Shows a stage, how much of it is done, and how much there is."""
 
 
-def units_of(windows: int, steps: int) -> dict[str, float]:
-    """The work on one photo, by stage."""
-    return {FILE: 1.0, "encode": windows, "sample": windows * steps, "decode": windows}
+def units_of(windows: int, steps: int, reference_steps: int | None = None) -> dict[str, float]:
+    """The work on one photo, by stage.
+
+    ``reference_steps`` are those that each window takes in the first of two stages, 0 where they are no matter; it is
+    ``None`` where there is one stage.
+    """
+    units = {FILE: 1.0, "encode": windows, "sample": windows * steps, "decode": windows}
+    if reference_steps is None:
+        return units
+    first = {FILE: 1.0, "reference": windows * max(reference_steps, _LEAST_STEPS)}
+    return first | units if steps else first
+
+
+def reference_steps(upscaler: Upscaler, settings: UpscaleSettings) -> int | None:
+    """The steps of a mode's first stage; ``None`` for a mode of one stage."""
+    return None if settings.mode is Mode.XPSR else upscaler.reference_steps(settings)
 
 
 class PhotoProgress:
@@ -89,7 +110,7 @@ class RunProgress:
 
     def __init__(self, works: Mapping[str, Mapping[str, float]], bars: Bars | None = None) -> None:
         """``works`` is the work on each photo, by its label."""
-        self.eta = Eta()
+        self.eta = Eta(next((stage for units in works.values() for stage in _MAIN if stage in units), _MAIN[0]))
         self._works = works
         self._finished = 0
         self._bars = bars

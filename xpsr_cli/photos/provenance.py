@@ -46,12 +46,14 @@ def make_manifest(
     seed: int,
     made_with: Mapping[str, Any] | None = None,
     captioner: str = "",
+    reference: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a result, of plain values.
 
     ``weights`` is the fingerprint of the model's files, ``settings`` are those that were used (of the model's preset
     and of the user), ``made_with`` is what else the exact pixels depend on: the kind of device, precision, libraries.
-    ``captioner`` is who wrote the prompts among the settings, where somebody did.
+    ``captioner`` is who wrote the prompts among the settings, where somebody did. ``reference`` is what else
+    had a part in it, where there was a first stage: the add-on, and the files of its activator by their hash.
     """
     output = {"bits": options.bits, "quality": options.quality, "compression": options.compression}
     return {
@@ -63,6 +65,7 @@ def make_manifest(
         "output": {name: _plain(value) for name, value in output.items()},
         "seed": seed,
         "captioner": captioner,
+        **({"reference": dict(reference)} if reference else {}),
         "made_with": {name: _plain(value) for name, value in (made_with or {}).items()},
     }
 
