@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from xpsr_cli.training.model_card import write_model_card
 from xpsr_cli.training.recipe import load_recipe
 
@@ -31,6 +33,26 @@ def test_the_last_losses_and_the_last_validation_are_told(tmp_path: Path) -> Non
     assert "at step 15" in card
     assert "| PSNR (luma, dB) | 24.12 | 23.5 |" in card
     assert "| SSIM | 0.71 |  |" in card
+
+
+def test_all_that_is_compared_has_a_column(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    scores = {"psnr": 27.5, "wrong": {"psnr": 27.0}, "oracle": {"psnr": 29.0}, "plain": {"psnr": 27.25}}
+    metrics.write_text(json.dumps({"stage": "diffusion", "step": 9, "validation": scores}) + "\n")
+    write_model_card(tmp_path, load_recipe("xpsr-mini-cassr"), metrics, {})
+    card = (tmp_path / "README.md").read_text()
+    titles = "with the reference | the base alone | with another picture's reference | with the original as reference"
+    assert f"| measure | {titles} |\n|---|---:|---:|---:|---:|\n" in card
+    assert "| PSNR (luma, dB) | 27.5 | 27.25 | 27 | 29 |" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("xpsr-mini", "xpsr upscale"), ("xpsr-mini-cassr", "An add-on"), ("xpsr-mini-scedit", "An activator")],
+)
+def test_every_kind_of_folder_says_what_it_is(tmp_path: Path, name: str, words: str) -> None:
+    write_model_card(tmp_path, load_recipe(name), tmp_path / "metrics.jsonl", {})
+    assert words in (tmp_path / "README.md").read_text()
 
 
 def test_a_run_without_validation_has_a_card_too(tmp_path: Path) -> None:

@@ -42,6 +42,25 @@ def test_there_is_a_panel_for_every_term_and_measure(metrics: Path, tmp_path: Pa
     assert blue[PANEL_PX[1] :, PANEL_PX[0] :].any()  # a single validation is a dot
 
 
+def test_a_measure_is_drawn_beside_what_it_is_compared_with(tmp_path: Path) -> None:
+    rows = [
+        {
+            "stage": "diffusion",
+            "step": step,
+            "validation": {"psnr": 24.0, "oracle": {"psnr": 25.0 + step, "ssim": None}},
+        }
+        for step in (10, 20)
+    ]
+    metrics = write(tmp_path / "metrics.jsonl", rows)
+    (curve,) = read_curves(metrics)
+    assert curve.beside == {"oracle": [(10, 35.0), (20, 45.0)]}
+    plot_metrics(metrics, tmp_path / "plot.png")
+    picture = np.asarray(Image.open(tmp_path / "plot.png")).astype(int)
+    grey = (picture.max(axis=2) - picture.min(axis=2) < 10) & (picture.max(axis=2) > 120) & (picture.max(axis=2) < 150)
+    heights = [np.flatnonzero(grey[30:, x]).mean() for x in (100, 250, 400)]
+    assert heights[0] > heights[1] > heights[2]  # it rises
+
+
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     assert plot_metrics(write(tmp_path / "metrics.jsonl", []), tmp_path / "plot.png") == 0
     assert not (tmp_path / "plot.png").exists()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from large_photos import save_photos, sets
-from tiny_training import weights_digest
+from small_photos import refusal
 
-from xpsr_cli.errors import UsageError
+from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.loading import Components, load_components
 from xpsr_cli.models.reference_loading import load_reference, named_weights
 from xpsr_cli.training.recipe import Recipe, load_recipe
@@ -31,6 +30,7 @@ TINY = (
     "optimizer.warmup_steps=2",
     "output.log_steps=1",
     "output.save_steps=2",
+    "output.validate_steps=0",
 )
 
 
@@ -157,13 +157,15 @@ def test_a_run_leaves_an_add_on_that_the_base_can_read(
     assert "CasSR" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(photos: Path, tiny_model: Path, tmp_path: Path) -> None:
-    halted, straight, recipe = tmp_path / "halted", tmp_path / "straight", recipe_of()
-    assert run(recipe, photos, straight, init_from=tiny_model, device="cpu")
-    assert not run(recipe, photos, halted, init_from=tiny_model, device="cpu", minutes=1e-9)
-    while not run(recipe, photos, halted, resume=True, device="cpu", minutes=1e-9):
-        time.sleep(0)
-    assert weights_digest(halted) == weights_digest(straight)
+def test_an_add_on_is_no_model_to_start_from_and_its_base_is_named(
+    photos: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    assert run(recipe_of("optimizer.steps=1"), photos, tmp_path / "run", init_from=tiny_model, device="cpu")
+    for name in ("xpsr-mini-cassr", "finetune"):
+        recipe = load_recipe(name, ["data.crop_px=32", "data.held_out_photos=1", "data.held_out_ids=[]"])
+        with refusal(WeightsError, str(tmp_path / "run" / "model"), "belongs to tiny", "--resume"):
+            run(recipe, photos, tmp_path / name, init_from=tmp_path / "run" / "model", device="cpu")
+        assert not (tmp_path / name).exists()
 
 
 def test_the_command_trains_and_previews_it(xpsr, photos: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -182,7 +184,6 @@ def test_the_command_trains_and_previews_it(xpsr, photos: Path, tiny_model: Path
         ("model.references={first=0.5, none=0.25, luck=0.25}", "names 'luck'"),
         ("model.form=tokens", "model.window"),
         ("loss.degradation_pixel_weight=0.1", "does not heed"),
-        ("output.validate_steps=2", "does not heed"),
         ("data.batch_size=1", "batch of one"),
         ("model.activators=['scedit:', 'dfc']", "names 'scedit:'"),
         ("model.activators=['scedit:a', 'scedit:b']", "two skip tuners"),

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from large_photos import save_photos
+from small_photos import refusal
 from tiny_training import weights_digest
 
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.loading import Components, load_components
 from xpsr_cli.models.tuner_loading import load_tuner
 from xpsr_cli.training.recipe import Recipe, load_recipe
+from xpsr_cli.training.starts import Start, preset_of
 from xpsr_cli.training.train import run
 from xpsr_cli.training.tuner_networks import TunerNetworks, starting_tuner
 
@@ -29,6 +31,7 @@ _RUN = (
     "optimizer.warmup_steps=2",
     "output.log_steps=1",
     "output.save_steps=2",
+    "output.validate_steps=0",
 )
 TINY = (*_RUN, "model.hint_channels=[4, 4, 8]")
 
@@ -107,5 +110,7 @@ def test_another_base_another_kind_and_other_sizes_are_refused(
         load_tuner(tiny_model, model)
     with pytest.raises(UsageError, match="halves photos 2 times"):
         starting_tuner(model, recipe_of("model.hint_channels=[4, 4]").model, seed=0)
+    with refusal(WeightsError, str(tuner_run / "model"), "belongs to tiny"):
+        preset_of(recipe_of(), Start(str(tuner_run / "model")))
     with pytest.raises(UsageError, match="does not heed"):
-        recipe_of("output.validate_steps=2")
+        recipe_of("loss.degradation_pixel_weight=0.1")

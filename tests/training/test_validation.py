@@ -14,9 +14,10 @@ from xpsr_cli.models.loading import load_components
 from xpsr_cli.photos.photo import Photo
 from xpsr_cli.settings import UpscaleSettings
 from xpsr_cli.training.dataset import TrainingPhoto, read_photos
+from xpsr_cli.training.held_out import MOST_PHOTOS, hold_out
 from xpsr_cli.training.listeners import MetricsFile
 from xpsr_cli.training.recipe import Recipe, load_recipe
-from xpsr_cli.training.validation import MOST_PHOTOS, Validation, enlarge, hold_out, measure
+from xpsr_cli.training.validation import Validation, enlarge, look_at_model, measure
 from xpsr_cli.upscaling.upscaler import Upscaler
 
 
@@ -33,9 +34,9 @@ def photos(tmp_path: Path) -> list[TrainingPhoto]:
 def test_a_photo_is_made_small_the_same_way_each_time(photos: list[TrainingPhoto], recipe: Recipe) -> None:
     first, again = hold_out(photos, recipe), hold_out(photos, recipe)
     for one, other, photo in zip(first, again, photos, strict=True):
-        assert one.large.shape == (68, 68, 3)
-        assert one.small.shape == (17, 17, 3)
-        assert np.array_equal(one.large, photo.pixels[:68, :68])
+        assert one.large.shape == (64, 64, 3)
+        assert one.small.shape == (16, 16, 3)
+        assert np.array_equal(one.large, photo.pixels[:64, :64])
         assert np.array_equal(one.small, other.small)
         assert (one.high, one.low, one.scale) == (other.high, other.low, 4)
         assert len(one.low.split(", ")) == 3
@@ -79,7 +80,8 @@ def test_a_validation_writes_a_sheet_and_a_line_and_no_random_number_is_taken(
 ) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     metrics.begin("diffusion", 0, 10)
-    validation = Validation(hold_out(photos, recipe), tmp_path / "validation", metrics, device="cpu")
+    shown = hold_out(photos, recipe)
+    validation = Validation(shown, look_at_model(shown, "cpu"), tmp_path / "validation", metrics)
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -87,14 +89,13 @@ def test_a_validation_writes_a_sheet_and_a_line_and_no_random_number_is_taken(
     assert torch.equal(torch.rand(4), expected)
 
     sheet = Image.open(tmp_path / "validation" / "step-000500.png")
-    assert sheet.width > 3 * 68
-    assert sheet.height > 2 * 68
+    assert sheet.width > 3 * 64
+    assert sheet.height > 2 * 64
     row = json.loads(metrics.path.read_text())
     assert (row["stage"], row["step"]) == ("diffusion", 500)
     measures = row["validation"]
     assert set(measures) == {"psnr", "ssim", "gmsd", "sharpness", "bicubic"}
-    held_out = hold_out(photos, recipe)
-    psnr = np.mean([measure(one.enlarged, one.large)["psnr"] for one in held_out])
+    psnr = np.mean([measure(one.enlarged, one.large)["psnr"] for one in shown])
     assert measures["bicubic"]["psnr"] == pytest.approx(psnr, abs=1e-3)
 
 
@@ -102,7 +103,9 @@ def test_a_validation_that_fails_is_told_and_costs_no_training(
     photos: list[TrainingPhoto], recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
-    Validation(hold_out(photos, recipe), tmp_path / "validation", metrics).validate(2, tmp_path / "nowhere")
+    shown = hold_out(photos, recipe)
+    validation = Validation(shown, look_at_model(shown), tmp_path / "validation", metrics)
+    validation.validate(2, tmp_path / "nowhere")
     assert "step 2 is not validated" in caplog.text
     assert not metrics.path.exists()
     assert not (tmp_path / "validation").exists()

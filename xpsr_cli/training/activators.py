@@ -67,12 +67,13 @@ def short_run(
     batch: Mapping[str, Tensor],
     *,
     tuner: SkipTuner | None = None,
+    reference: Tensor | None = None,
 ) -> Tensor:
     """Photos (B, 3, S, S) in [0, 1] that the model makes of ``enlarged_pm1`` in a few steps of DDIM.
 
     ``batch`` also holds ``prompts`` (B, 2, L, D), the high-level and the low-level ones encoded, and ``noise``
     (B, c, h, w). A small model starts from an empty latent, as its preset does; others from noise. A ``tuner`` takes
-    the place of the ControlNet.
+    the place of the ControlNet; a ``reference`` (B, 3, S, S) in [0, 1] is read by a model that has attention for it.
     """
     scheduler = make_scheduler(SchedulerName.DDIM, dict(scheduler_config), steps)
     image, noise = _image(batch), batch["noise"]
@@ -80,10 +81,15 @@ def short_run(
     latents = torch.zeros_like(noise) if small else noise
     high, low = batch["prompts"].unbind(1)
     features = networks.controlnet.encode_image(image) if tuner is None else None
+    read = None
+    if reference is not None and features is not None:
+        read = networks.controlnet.encode_reference(reference, image, features)
     steering = None if tuner is None else tuner.steering(image)
     for timestep in scheduler.timesteps.tolist():
-        control = steering or networks.controlnet(latents, timestep, high, low, image_features=features)
-        predicted = networks.unet(latents, timestep, high, control).float()
+        control = steering or networks.controlnet(
+            latents, timestep, high, low, image_features=features, reference=read
+        )
+        predicted = networks.unet(latents, timestep, high, control, read).float()
         latents = scheduler.step(predicted, timestep, latents).prev_sample
     if isinstance(networks.vae, ResidualAutoencoder):
         decoded = networks.vae.decode_residual(latents, batch["enlarged_pm1"])

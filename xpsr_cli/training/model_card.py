@@ -7,7 +7,8 @@ from pathlib import Path
 
 from xpsr_cli.photos.whole_file import whole_or_absent
 from xpsr_cli.training.listeners import Row, main_terms, read_metrics
-from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ReferenceRecipe, ScorerRecipe
+from xpsr_cli.training.recipe import PriorModelRecipe, Recipe, ReferenceRecipe, ScorerRecipe, TunerRecipe
+from xpsr_cli.training.validation import COMPARED, title_of
 
 _MEASURES = {"psnr": "PSNR (luma, dB)", "ssim": "SSIM", "gmsd": "GMSD", "sharpness": "sharpness, 1 is the original's"}
 _UPSCALER = (
@@ -23,6 +24,10 @@ _PRIOR = (
 _READER = (
     "An add-on that lets an XPSR model read a second picture of the photo, which an activator made of it (the idea of",
     "CasSR, of which only the abstract is public), trained with `xpsr train`.",
+)
+_TUNER = (
+    "An activator: a skip tuner (SCEdit) that steers the UNet of an XPSR model, so that it makes a picture of a photo",
+    "which an add-on then reads. Trained with `xpsr train`.",
 )
 
 
@@ -52,7 +57,7 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
         *(f"| {about} | {_cell(fact)} |" for about, fact in facts.items()),
         *_losses(losses),
         "",
-        *_validation(validation),
+        *_validation(validation, title_of(recipe)),
     ]
     with whole_or_absent(folder / "README.md") as file:
         file.write(("\n".join(lines).rstrip() + "\n").encode())
@@ -61,6 +66,8 @@ def write_model_card(folder: Path, recipe: Recipe, metrics: Path, facts: Mapping
 def _about(recipe: Recipe) -> tuple[str, ...]:
     if isinstance(recipe.model, PriorModelRecipe | ScorerRecipe):
         return _PRIOR
+    if isinstance(recipe.model, TunerRecipe):
+        return _TUNER
     return _READER if isinstance(recipe.model, ReferenceRecipe) else _UPSCALER
 
 
@@ -76,18 +83,19 @@ def _losses(row: Row | None) -> list[str]:
     return [f"| loss at step {row['step']} | {terms} |"]
 
 
-def _validation(row: Row | None) -> list[str]:
+def _validation(row: Row | None, title: str) -> list[str]:
     if row is None:
         return []
     values = row["validation"]
+    others = {who: values[who] for who in COMPARED if who in values}
+    columns = {title: values, **{COMPARED[who]: theirs for who, theirs in others.items()}}
     lines = [
         f"Photos that it was not trained on, made small in the same way and enlarged again, at step {row['step']}:",
         "",
-        "| measure | this model | bicubic |",
-        "|---|---:|---:|",
+        f"| measure | {' | '.join(columns)} |",
+        f"|---|{'---:|' * len(columns)}",
     ]
-    bicubic = values.get("bicubic", {})
-    for name, title in _MEASURES.items():
-        numbers = (values.get(name), bicubic.get(name))
-        lines.append(f"| {title} | " + " | ".join("" if n is None else f"{n:.4g}" for n in numbers) + " |")
+    for name, measure in _MEASURES.items():
+        numbers = [column.get(name) for column in columns.values()]
+        lines.append(f"| {measure} | " + " | ".join("" if n is None else f"{n:.4g}" for n in numbers) + " |")
     return lines

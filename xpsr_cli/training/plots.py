@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -18,6 +18,7 @@ PANEL_PX = (480, 200)
 MARGIN_PX = (64, 14, 22, 24)  # left, right, top, bottom of a panel: numbers stand there
 COLUMNS = 2
 INK, GRID, LINE, SMOOTH = "#222222", "#dddddd", "#b9d0ea", "#1f5fa8"
+BESIDE = ("#8a8a8a", "#c98b1b", "#4f8f3a", "#b5352c", "#8b3fa0")  # what a measure is compared with, in their order
 
 Point = tuple[float, float]  # step, value
 
@@ -28,6 +29,7 @@ class Curve:
 
     title: str
     points: Sequence[Point]
+    beside: Mapping[str, Sequence[Point]] = field(default_factory=dict)  # the same of what it is compared with
 
 
 def plot_metrics(metrics: Path, picture: Path) -> int:
@@ -45,12 +47,16 @@ def plot_metrics(metrics: Path, picture: Path) -> int:
 def read_curves(metrics: Path) -> list[Curve]:
     """The curves in a ``metrics.jsonl``, stage after stage, in the order in which the run reported them."""
     found: dict[str, list[Point]] = {}
+    beside: dict[str, dict[str, list[Point]]] = {}
     for row in read_metrics(metrics):
         groups = {"" if row["stage"] == STAGES[-1] else f"{row['stage']}: ": "losses", "validation: ": "validation"}
         for prefix, group in groups.items():
             for name, value in main_terms(row.get(group, {})).items():
                 found.setdefault(prefix + name, []).append((row["step"], value))
-    return [Curve(title, points) for title, points in found.items()]
+        for who, scores in row.get("validation", {}).items():
+            for name, value in main_terms(scores if isinstance(scores, dict) else {}).items():
+                beside.setdefault(f"validation: {name}", {}).setdefault(who, []).append((row["step"], value))
+    return [Curve(title, points, beside.get(title, {})) for title, points in found.items()]
 
 
 def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
@@ -92,7 +98,8 @@ def _panel(curve: Curve) -> Image.Image:
     draw = ImageDraw.Draw(panel)
     left, right, top, bottom = MARGIN_PX
     steps, values = zip(*curve.points, strict=True)
-    (first, last), (low, high) = _range(steps), _range(values)
+    everything = [point for points in (curve.points, *curve.beside.values()) for point in points]
+    (first, last), (low, high) = (_range([point[axis] for point in everything]) for axis in (0, 1))
 
     def place(point: Point) -> Point:
         across, up = (point[0] - first) / (last - first), (point[1] - low) / (high - low)
@@ -107,6 +114,11 @@ def _panel(curve: Curve) -> Image.Image:
         draw.line([(x, top), (x, PANEL_PX[1] - bottom)], fill=GRID)
         draw.text((x, PANEL_PX[1] - bottom + 4), label, fill=INK, anchor="ma")
     draw.text((left, 4), f"{curve.title}  (last {values[-1]:.4g})", fill=INK)
+    across = float(PANEL_PX[0] - right)
+    for (who, points), colour in reversed(list(zip(curve.beside.items(), BESIDE, strict=False))):
+        _line(draw, [place(point) for point in points], colour)
+        draw.text((across, 4), who, fill=colour, anchor="ra")
+        across -= draw.textlength(f"{who}  ")
     _line(draw, [place(point) for point in curve.points], LINE)
     _line(draw, [place(point) for point in zip(steps, smooth(values), strict=True)], SMOOTH)
     return panel

@@ -126,9 +126,8 @@ _UNUSED: dict[str, Any] = {
 _UNUSED_BY_REFERENCES: dict[str, Any] = {
     "loss.degradation_pixel_weight": 0,
     "loss.degradation_latent_weight": 0,
-    "output.validate_steps": 0,
 }
-"""What an add-on has no choice of: the heads are frozen, and a model folder alone does not make references."""
+"""What an add-on has no choice of: the heads are frozen."""
 
 
 def check_prior(recipe: Recipe, model: PriorModelRecipe) -> None:

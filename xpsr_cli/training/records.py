@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from xpsr_cli.errors import PhotoError
 from xpsr_cli.training.checkpoint import STAGES
+from xpsr_cli.training.held_out import HeldOut
 from xpsr_cli.training.listeners import (
     METRICS,
     Listener,
@@ -22,7 +23,7 @@ from xpsr_cli.training.loop import Trainer
 from xpsr_cli.training.model_card import write_model_card
 from xpsr_cli.training.plots import PLOT, plot_metrics
 from xpsr_cli.training.training_photo import LeftOut
-from xpsr_cli.training.validation import HeldOut, Validation, told_measures
+from xpsr_cli.training.validation import Look, Validation, title_of, told_measures
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Records:
     Args:
         trainer: stands where the run begins or goes on.
         held_out: what it is shown on, of photos that are not trained on.
+        look: what becomes of ``held_out``.
         listener: hears of the run instead of the log.
         tell: hears every object of ``metrics.jsonl``.
     """
@@ -43,6 +45,7 @@ class Records:
         self,
         trainer: Trainer,
         held_out: Sequence[HeldOut],
+        look: Look,
         listener: Listener | None,
         tell: Callable[[Row], None] | None,
     ) -> None:
@@ -54,10 +57,11 @@ class Records:
         if trainer.recipe.output.validate_steps and held_out:
             self._validation = Validation(
                 held_out,
+                look,
                 output / "validation",
                 self._metrics,
+                ours=title_of(trainer.recipe),
                 board=board,
-                device=str(trainer.accelerator.device),
             )
         elif trainer.recipe.output.validate_steps:
             log.warning("no photo is held out (data.held_out_photos), so there is no validation")

@@ -31,7 +31,7 @@ from xpsr_cli.training.networks import PARTS, TrainedNetworks
 from xpsr_cli.training.objective import DiffusionObjective
 from xpsr_cli.training.recipe import Recipe, ReferenceRecipe
 from xpsr_cli.training.recipe_limits import TUNER_PREFIX
-from xpsr_cli.training.references import NOTHING, make_references
+from xpsr_cli.training.references import NOTHING, Activate, make_references
 
 
 class ReferenceNetworks(TrainedNetworks):
@@ -54,11 +54,7 @@ class ReferenceObjective(DiffusionObjective):
         """:class:`UsageError` for a loss or an activator that this model cannot have."""
         super().__init__(networks, scheduler_config, recipe.loss, recipe.seed)
         assert isinstance(recipe.model, ReferenceRecipe)
-        steps = recipe.model.activator_steps
-        self.activators = [
-            make_activator(_kind(name), networks, scheduler_config, steps, networks.tuner)
-            for name in recipe.model.activators
-        ]
+        self.activators = make_activators(networks, scheduler_config, recipe.model, networks.tuner)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As :meth:`DiffusionObjective.forward`, of a batch of :class:`ReferencePairs`."""
@@ -75,6 +71,17 @@ class ReferenceObjective(DiffusionObjective):
             )
             there = (batch["reference_kind"] != NOTHING)[:, None, None, None]
         return self.losses(clean, high, low, batch, features * there)  # zeros stand for no reference
+
+
+def make_activators(
+    networks: ReferenceNetworks,
+    scheduler_config: Mapping[str, Any],
+    sizes: ReferenceRecipe,
+    tuner: SkipTuner | None,
+) -> list[Activate]:
+    """The activators that a recipe names, the first one first; ``tuner`` is the trained one among them."""
+    names, steps = map(_kind, sizes.activators), sizes.activator_steps
+    return [make_activator(name, networks, scheduler_config, steps, tuner) for name in names]
 
 
 class ReferenceExport:

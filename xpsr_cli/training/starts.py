@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xpsr_cli.errors import UsageError
+from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.models.folders import read_json, write_json
 from xpsr_cli.models.loading import Components
 from xpsr_cli.models.pixel_cascade import PixelCascade
+from xpsr_cli.models.reference_loading import KIND as REFERENCE_KIND
+from xpsr_cli.models.tuner_loading import KIND as TUNER_KIND
 from xpsr_cli.settings import SamplingPreset
 from xpsr_cli.training.bases import (
     check_fusion,
@@ -37,7 +39,7 @@ from xpsr_cli.training.recipe import (
     TunerRecipe,
 )
 from xpsr_cli.training.reference_networks import with_reference
-from xpsr_cli.weights import find_model, load_registry, read_preset
+from xpsr_cli.weights import MODEL_CARD, find_model, load_registry, read_preset
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,21 @@ def preset_of(recipe: Recipe, start: Start) -> SamplingPreset:
     if isinstance(recipe.model, ExistingModelRecipe | ReferenceRecipe | TunerRecipe):
         named = named or recipe.model.init_from
     if named is not None:
+        if named not in load_registry():
+            _refuse_add_on(Path(named).expanduser())
         return read_preset(find_model(named))
     return MINI_PRESET if isinstance(recipe.model, MiniModelRecipe) else SamplingPreset()
+
+
+def _refuse_add_on(folder: Path) -> None:
+    """An add-on or an activator has no networks of its own: training starts from its base; :class:`WeightsError`."""
+    card = read_json(folder / MODEL_CARD) if (folder / MODEL_CARD).is_file() else {}
+    kind, base = card.get("kind"), card.get("base")
+    if kind in (REFERENCE_KIND, TUNER_KIND):
+        raise WeightsError(
+            f"{folder} is of kind {kind!r} and belongs to {base}, and a run starts from a whole model.",
+            f"Start from {base}, or go on with the run that made it, with --resume.",
+        )
 
 
 def check_output(output: Path, *, resume: bool) -> None:

@@ -21,7 +21,9 @@ from xpsr_cli.models.pixel_cascade import PixelCascade
 from xpsr_cli.training.checkpoint import recover
 from xpsr_cli.training.dataset import LeftOut, TrainingPairs, TrainingPhoto, read_source, split_photos
 from xpsr_cli.training.export import export_model, frozen_parts
+from xpsr_cli.training.held_out import HeldOut, hold_out
 from xpsr_cli.training.listeners import Row
+from xpsr_cli.training.looks import ReferenceLook, TunerLook
 from xpsr_cli.training.loop import Listener, Trainer
 from xpsr_cli.training.networks import Networks, TrainedNetworks
 from xpsr_cli.training.preview import check_picture, draw_pairs, save_picture
@@ -35,7 +37,7 @@ from xpsr_cli.training.references import ReferencePairs
 from xpsr_cli.training.splits import without_copies
 from xpsr_cli.training.starts import Start, check_output, origin, preset_of, remember, remembered, starting_model
 from xpsr_cli.training.tuner_networks import TunerExport, TunerNetworks, starting_tuner
-from xpsr_cli.training.validation import hold_out
+from xpsr_cli.training.validation import Look, look_at_model
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ def run(
         return trainer.run()
     remember(output, recipe, start, model, photos.training)
     shown = hold_out(photos.held_out, recipe, captions) if recipe.output.validate_steps else []
-    records = Records(trainer, shown, listener, tell)
+    records = Records(trainer, shown, _look(trainer, model, shown), listener, tell)
     try:
         finished = trainer.run()
     finally:
@@ -188,6 +190,18 @@ def _model(recipe: Recipe, photos: Sequence[TrainingPhoto], output: Path, start:
     return _Model(
         model, networks, partial(export_model, networks=networks, model=model, frozen=frozen_parts(networks))
     )
+
+
+def _look(trainer: Trainer, model: Components | PixelCascade, photos: Sequence[HeldOut]) -> Look:
+    """What ``photos`` are shown with on the way."""
+    sizes, networks, autocast = trainer.recipe.model, trainer.networks, trainer.accelerator.autocast
+    if isinstance(model, Components) and isinstance(sizes, ReferenceRecipe):
+        assert isinstance(networks, ReferenceNetworks)
+        return ReferenceLook(photos, model, sizes, networks.tuner, autocast)
+    if isinstance(model, Components) and isinstance(sizes, TunerRecipe):
+        assert isinstance(networks, TunerNetworks)
+        return TunerLook(photos, model, networks, sizes, autocast)
+    return look_at_model(photos, str(trainer.accelerator.device))
 
 
 def _pairs(
