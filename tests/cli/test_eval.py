@@ -288,7 +288,7 @@ def test_flags_of_sampling_are_worded_as_those_of_upscale():
         {param.name: param for param in typer.main.get_command(application).params} for application in (ours, theirs)
     ]
     shared = "captions prompt low_prompt negative_prompt steps guidance_scale conditioning_scale scheduler color_fix"
-    for name in (*shared.split(), "fidelity", "device", "precision"):
+    for name in (*shared.split(), "activate", "add_on", "start", "strength", "fidelity", "device", "precision"):
         one, other = (params[name] for params in words)
         assert (one.opts, one.help, one.default) == (other.opts, other.help, other.default)
 

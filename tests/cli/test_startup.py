@@ -82,6 +82,9 @@ def test_completion_answers_the_commands_and_imports_nothing_heavy():
     ("line", "expected"),
     [
         ("xpsr upscale --model xpsr-", ["xpsr-mini"]),
+        ("xpsr upscale --add-on xpsr-mini", ["xpsr-mini-cassr"]),
+        ("xpsr upscale --mode ", ["xpsr", "cassr", "activator"]),
+        ("xpsr eval --activate ", ["none", "bicubic", "dfc", "xpsr", "scedit"]),
         ("xpsr upscale --color-fix ", ["adain", "wavelet", "wavelet-chroma", "none"]),
         ("xpsr upscale --format ", ["png", "jpg", "webp", "tif", "same"]),
         ("xpsr caption --model ", ["auto", "measured", "llava-1.5-7b"]),

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_add_on import change_card, make_add_on, make_tuner
 
 from xpsr_cli import weights
+from xpsr_cli.cli import model_files
 from xpsr_cli.cli import upscale as command
 from xpsr_cli.cli.model_files import find_files
 from xpsr_cli.errors import ExitCode, UsageError, WeightsError
@@ -102,7 +103,15 @@ def test_an_add_on_of_another_model_is_refused(upscale, monkeypatch, add_on, tin
     refused(upscale("b.png", *CASSR, "--add-on", add_on), ExitCode.WEIGHTS, "was trained for other")
 
 
-def test_the_files_of_a_mode(tiny_model, add_on, tmp_path, install):
+def test_restorers_need_their_extra(upscale, monkeypatch, photo):
+    monkeypatch.setattr(model_files, "find_spec", {}.get)
+    monkeypatch.setattr(command, "load_upscaler", None)
+    outcome = upscale("b.png", *CASSR, "--activate", f"spandrel:{photo}")
+    refused(outcome, ExitCode.MISSING_EXTRA, "need spandrel, which is not installed", "xpsr[activators]")
+
+
+def test_the_files_of_a_mode(tiny_model, add_on, tmp_path, install, monkeypatch):
+    monkeypatch.setattr(model_files, "find_spec", {"spandrel": "is here"}.get)
     plain = find_files(str(tiny_model), UpscaleSettings())
     facts = plain.facts(Precision.FP32)
     assert facts.keys() == {"precision", "weights"}

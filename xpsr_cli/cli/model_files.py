@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from xpsr_cli.activator_names import SCEDIT, SPANDREL, ActivatorName
-from xpsr_cli.errors import UsageError, WeightsError
+from xpsr_cli.errors import MissingExtraError, UsageError, WeightsError
 from xpsr_cli.integrity import hash_file
 from xpsr_cli.settings import Mode, Precision, UpscaleSettings
 from xpsr_cli.weights import MODEL_CARD, find_add_on, find_base, find_model, model_name
@@ -56,6 +57,7 @@ def find_files(
     Raises:
         UsageError: an add-on in mode ``xpsr``.
         WeightsError: a model, an add-on or an activator that is not there, or is none.
+        MissingExtraError: an activator of spandrel's, which is not installed.
     """
     folder = find_model(model)
     base = find_base(folder)
@@ -77,6 +79,10 @@ def _activator(activate: str | None, add_on: Path | None) -> Path | None:
             raise WeightsError(
                 f"There is no file {name.path} for the activator spandrel.",
                 "Say where it lies: --activate spandrel:FILE.",
+            )
+        if find_spec(SPANDREL) is None:
+            raise MissingExtraError(
+                "Restorers need spandrel, which is not installed.", "Run: pip install 'xpsr[activators]'"
             )
         return name.path
     folder = name.path or (add_on and add_on / _ACTIVATOR)
