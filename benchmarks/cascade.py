@@ -6,8 +6,8 @@ Crops of held-out photos are degraded as in training and restored without a refe
 activator, with the enlarged photo in its place, with that of another crop (wrong) and with the original itself
 (oracle); each ``--activate`` adds that activator alone and before the second stage. Differences from plain XPSR have
 95 % intervals (bootstrap over crops). ``PHOTOS`` is the folder the model was trained on: those its recipe held out are
-taken, and ``--seed`` says which crops of them. Then what the measuring captioner says of the references: how far up
-its scales of blur, noise and JPEG each stands, where the enlarged photo stood.
+taken, and ``--seed`` says which crops of them. Then what the measuring captioner finds in the references, beside what
+it finds in the enlarged photo: blur in pixels, noise in 255ths, and on how many crops each is less.
 """
 
 from __future__ import annotations
@@ -147,12 +147,9 @@ def tell(pictures: dict[str, list[Pixels]], crops: list[Pixels]) -> None:
         )
         for name, made in pictures.items()
     }
-    captioner = MeasuredCaptioner()
-    print(f"{'':24}" + "".join(f"{key:>16}" for key in SHOWN) + "    blur  noise   jpeg   (0 none .. 3 most)")
+    print(f"{'':24}" + "".join(f"{key:>16}" for key in SHOWN))
     for name, table in scores.items():
-        levels = np.mean([stands(captioner, made) for made in pictures[name]], axis=0)
-        words = "".join(f"{level:7.2f}" for level in levels)
-        print(f"{name:24}" + "".join(f"{value:16.4f}" for value in table.mean(axis=0)) + words)
+        print(f"{name:24}" + "".join(f"{value:16.4f}" for value in table.mean(axis=0)))
     print(f"{'minus xpsr':24}" + "".join(f"{key:>26}" for key in SHOWN[:3]) + "    PSNR better")
     for name, table in scores.items():
         gains = (table - scores[PLAIN])[:, :3]
@@ -166,12 +163,21 @@ def tell(pictures: dict[str, list[Pixels]], crops: list[Pixels]) -> None:
         for one, other in zip(pictures[CASCADE], pictures[WRONG], strict=True)
     ]
     print(f"mean difference between the right and a wrong reference: {np.mean(differences):.4f} of 1")
+    before = measured(pictures[ENLARGED])
+    for name in (ENLARGED, *(name for name in pictures if name.endswith("alone"))):
+        found = measured(pictures[name])
+        less = (found < before).mean(axis=0)
+        blur, noise = (
+            f"{mean:.2f} (less on {share:.0%})" for mean, share in zip(found.mean(axis=0), less, strict=True)
+        )
+        print(f"{name:24}blur {blur}, noise {noise}")
 
 
-def stands(captioner: MeasuredCaptioner, pixels: Pixels) -> list[float]:
-    """How far up the scales of blur, noise and JPEG a picture is likely to stand."""
-    odds = captioner.look(Photo(pixels)).odds
-    return [float(np.dot(level, range(len(level))) / max(sum(level), 1e-9)) for level in odds]
+def measured(pictures: list[Pixels]) -> np.ndarray:
+    """Blur in pixels and noise in 255ths of every picture, (pictures, 2)."""
+    captioner = MeasuredCaptioner()
+    looks = [captioner.look(Photo(pixels)) for pixels in pictures]
+    return np.array([[look.sigma_px, look.noise] for look in looks])
 
 
 def told(interval: Any) -> str:

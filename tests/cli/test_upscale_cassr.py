@@ -282,6 +282,7 @@ def test_a_dry_run_tells_both_stages(upscale, add_on):
     [
         (*CASSR, "--start", "reference", "--strength", 0.5, "--color-fix", "none"),
         ("--mode", "activator"),
+        ("--mode", "activator", "--activate", "scedit"),
     ],
 )
 def test_replay_makes_it_again(xpsr, upscale, photo, made, tiny_model, install, arguments):

@@ -151,9 +151,10 @@ class PixelHead:
         """See :meth:`Activator.bands`."""
         canvas = Canvas(source, scale, Sizing.PAD)
         matched = ColorMatched(_Cleaned(canvas, self._clean), ColorFix.WAVELET_CHROMA)
-        with torch.inference_mode(), memory_errors(source.info.name, "Try a smaller --scale."):
+        with memory_errors(source.info.name, "Try a smaller --scale."):
             yield from _bands_of(matched)
 
+    @torch.no_grad()
     def _clean(self, image: Tensor) -> Tensor:
         return self._placement.fetch(clean_photo(self._controlnet, self._placement.put(image)))
 
@@ -173,6 +174,7 @@ class ShortRun:
             steps=steps,
             guidance_scale=1.0,
             scheduler=SchedulerName.DDIM,
+            color_fix=None,
             fidelity=0.0,
             verify=False,
         )
@@ -242,7 +244,8 @@ def make_reference(
     :class:`~xpsr_cli.errors.PhotoError` where the disk refuses it.
     """
     size = output_size(*source.info.size, scale)
-    key = digest([content_digest(source), scale, dict(activator.identity)])
+    machine = [torch.__version__, torch.get_num_threads()]  # what sums in another order rounds otherwise
+    key = digest([content_digest(source), scale, dict(activator.identity), machine])
     path = store.place(key, size) if store else None
     if path is None and work_folder is not None:
         path = work_folder / f"reference-{key[:16]}.rgb"
