@@ -1,6 +1,7 @@
 """Peak memory and time per megapixel of a small and a large result: both are to be the same.
 
     python benchmarks/flat_memory.py [--sizes 4000 12000] [--scale 4] [--formats tif png jpg] [--fidelity 1]
+        [--mode cassr --add-on weights/xpsr-mini-cassr --activate dfc]
 
 Each result is made by a process of its own, from a synthetic 8-bit photo of the same format. A wave takes the place of
 the networks, and everything else is real; ``--model xpsr-mini`` uses the networks. Linux.
@@ -28,8 +29,14 @@ from xpsr_cli.settings import OutputOptions, UpscaleSettings
 
 def enlarge(options: argparse.Namespace) -> None:
     """The process that is measured: prints its seconds and its peak as JSON."""
-    upscaler = load_upscaler(options.model)
-    settings = UpscaleSettings(scale=options.scale, fidelity=options.fidelity, tile_batch=options.tile_batch)
+    upscaler = load_upscaler(options.model, add_on=options.add_on)
+    settings = UpscaleSettings(
+        scale=options.scale,
+        mode=options.mode,
+        activate=options.activate,
+        fidelity=options.fidelity,
+        tile_batch=options.tile_batch,
+    )
     upscaler.upscale(Photo(picture(0, 0, 128, 128, np.uint8)), settings).photo()  # warms up what is slow once
     started = time.perf_counter()
     with open_photo(options.source, spool_folder=options.work) as photo:
@@ -50,7 +57,9 @@ def measure(options: argparse.Namespace, extension: str, side: int, folder: Path
     else:
         Image.fromarray(picture(0, 0, small, small, np.uint8)).save(source)
     command = [sys.executable, __file__, "--model", options.model, "--scale", str(options.scale)]
-    command += ["--fidelity", str(options.fidelity)]
+    command += ["--fidelity", str(options.fidelity), "--mode", options.mode]
+    for flag, value in (("--add-on", options.add_on), ("--activate", options.activate)):
+        command += [flag, str(value)] if value else []
     command += ["--source", str(source), "--result", str(folder / f"result.{extension}"), "--work", str(folder)]
     if options.tile_batch:
         command += ["--tile-batch", str(options.tile_batch)]
@@ -77,6 +86,9 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4000, 12000], help="sides of the results in pixels")
+    parser.add_argument("--mode", default="xpsr")
+    parser.add_argument("--add-on", type=Path)
+    parser.add_argument("--activate")
     parser.add_argument("--scale", type=float, default=4.0)
     parser.add_argument("--fidelity", type=float, default=0.0)
     parser.add_argument("--formats", nargs="+", default=["tif", "png", "jpg"])

@@ -16,6 +16,7 @@ from tifffile import imwrite
 from torch import Tensor
 
 from xpsr_cli.models.loading import load_components
+from xpsr_cli.models.reference_loading import load_reference
 from xpsr_cli.sampling.denoiser import WindowDenoiser, WindowPrompts
 from xpsr_cli.sampling.tiles import CanvasImage, Window
 from xpsr_cli.settings import SamplingPreset
@@ -26,13 +27,21 @@ TILE_PX = 256
 
 
 class StandInUpscaler(Upscaler):
-    """An upscaler whose networks are replaced by a wave over the canvas; they are still shown the photo."""
+    """An upscaler whose networks are replaced by a wave over the canvas; they are still shown photo and reference."""
 
-    def denoiser(self, image: CanvasImage, prompts: WindowPrompts, preset: SamplingPreset) -> WindowDenoiser:
+    def denoiser(
+        self,
+        image: CanvasImage,
+        prompts: WindowPrompts,
+        preset: SamplingPreset,
+        *,
+        reference: CanvasImage | None = None,
+    ) -> WindowDenoiser:
         """See :class:`Upscaler`."""
+        seen = [image] if reference is None else [image, reference]
 
         def wave(latents: Tensor, _: int, window: Window) -> Tensor:
-            brightness = image(window.scaled(self.codec.factor)).mean()
+            brightness = torch.stack([picture(window.scaled(self.codec.factor)).mean() for picture in seen]).mean()
             rows = torch.arange(window.y, window.y + window.h)[:, None]
             columns = torch.arange(window.x, window.x + window.w)[None, :]
             pattern = torch.sin(rows / 50) * torch.sin(columns / 70)
@@ -41,11 +50,12 @@ class StandInUpscaler(Upscaler):
         return wave
 
 
-def load_upscaler(model: str, device: str = "cpu") -> Upscaler:
-    """The upscaler of a model; ``"stand-in"`` is xpsr-mini without its networks."""
-    if model == "stand-in":
-        return StandInUpscaler.from_components(load_components(find_model("xpsr-mini")), device)
-    return Upscaler.from_components(load_components(find_model(model)), device)
+def load_upscaler(model: str, device: str = "cpu", add_on: Path | None = None) -> Upscaler:
+    """The upscaler of a model, maybe with an add-on; ``"stand-in"`` is xpsr-mini without its networks."""
+    components = load_components(find_model("xpsr-mini" if model == "stand-in" else model))
+    if add_on is not None:
+        components = load_reference(components, add_on)
+    return (StandInUpscaler if model == "stand-in" else Upscaler).from_components(components, device)
 
 
 def picture(top: int, left: int, height: int, width: int, dtype: type = np.uint16) -> NDArray[np.generic]:
