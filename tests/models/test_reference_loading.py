@@ -145,6 +145,26 @@ def test_a_config_that_cannot_be_built_is_refused(
         load_reference(base, folder)
 
 
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        (None, "says None of the reference"),
+        ({"activator": "swinir"}, "says activator 'swinir'"),
+        ({"activator": "spandrel:a.pth"}, "says activator 'spandrel:a.pth'"),  # no hash of ours would know that file
+        ({"activator": "none"}, "says activator 'none'"),
+        ({"activator": "xpsr", "steps": "4"}, "says '4' steps"),
+        ({"activator": "xpsr", "steps": 0}, "says 0 steps"),
+    ],
+)
+def test_a_card_whose_activator_cannot_be_followed_is_refused(
+    base: Components, folder: Path, reference: object, told: str
+) -> None:
+    file = folder / "xpsr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "reference": reference}))
+    with pytest.raises(WeightsError, match=told):
+        load_reference(base, folder)
+
+
 def test_a_folder_without_its_parts_is_refused(base: Components, folder: Path) -> None:
     shutil.rmtree(folder / ATTENTION)
     with pytest.raises(WeightsError, match="cannot be read"):

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from xpsr_cli.activator_names import ACTIVATORS, BICUBIC, NONE, SPANDREL
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.models.encoder import LatentEncoder
 from xpsr_cli.models.folders import CONFIG, WEIGHTS, check_shapes, read_json, weights_file, write_json
@@ -91,6 +92,7 @@ def load_reference(components: Components, folder: Path) -> Components:
             "Name a folder that xpsr train made with a recipe such as xpsr-mini-cassr.",
         )
     check_base(card, components, folder)
+    activator, steps = _read_activator(card, folder / MODEL_CARD)
     shape = _read_shape(folder / ATTENTION / CONFIG)
     path = weights_file(folder / ATTENTION)
     try:
@@ -110,9 +112,7 @@ def load_reference(components: Components, folder: Path) -> Components:
         raise WeightsError(message, "The folder mixes two models, or its base has other sizes.") from None
     for part, network in networks.items():
         _fill(network, getattr(components, part), weights)
-    told = card.get("reference", {})
-    name, activator = str(card.get("name", folder.resolve().name)), str(told.get("activator", "bicubic"))
-    add_on = ReferenceAddOn(name, folder, path, activator, int(told.get("steps", 4)))
+    add_on = ReferenceAddOn(str(card.get("name", folder.resolve().name)), folder, path, activator, steps)
     return replace(components, **networks, reference=add_on)  # type: ignore[arg-type]
 
 
@@ -192,6 +192,23 @@ def check_base(card: Mapping[str, Any], components: Components, folder: Path) ->
             f"The add-on {folder} was trained for other weights of {base} than those that are there.",
             "Fetch or train the one that belongs to them.",
         )
+
+
+def _read_activator(card: Mapping[str, Any], path: Path) -> tuple[str, int]:
+    """Who made most references an add-on was trained with, a word without files, and in how many steps."""
+    told = card.get("reference", {})
+    try:
+        activator, steps = told.get("activator", BICUBIC), told.get("steps", 4)
+        if activator not in ACTIVATORS or activator in (NONE, SPANDREL):
+            raise ValueError(f"activator {activator!r}")
+        if type(steps) is not int or not 1 <= steps <= 1000:
+            raise ValueError(f"{steps!r} steps")
+    except (AttributeError, ValueError) as error:
+        what = repr(told) if isinstance(error, AttributeError) else str(error)
+        raise WeightsError(
+            f"{path} says {what} of the reference, which cannot be followed.", "Fetch or train the add-on again."
+        ) from None
+    return activator, steps
 
 
 def _read_shape(path: Path) -> ReferenceShape:
