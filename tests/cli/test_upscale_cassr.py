@@ -214,6 +214,14 @@ def test_a_model_without_an_add_on_starts_from_the_reference(upscale, photo):
     assert "no reference attention" not in upscale("d.png", "--mode", "activator", "--activate", "dfc").err
 
 
+def test_a_reference_that_has_no_part_in_the_result_is_told(upscale):
+    outcome = upscale("b.png", *CASSR, "--activate", "bicubic", "--start", "lr")
+    assert outcome.err.splitlines()[0] == (
+        "tiny has no reference attention, and sampling starts from lr: the reference has no part in it."
+    )
+    assert "reference" not in upscale("c.png", *CASSR, "--activate", "none").err
+
+
 def test_the_same_work_is_known_and_other_work_is_told_apart(upscale, add_on, photo, monkeypatch):
     cascade = ("b.png", *CASSR, "--add-on", add_on)
     assert upscale(*cascade).code == 0

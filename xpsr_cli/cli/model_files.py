@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from xpsr_cli.activator_names import SCEDIT, SPANDREL, ActivatorName
+from xpsr_cli.activator_names import NONE, SCEDIT, SPANDREL, ActivatorName
 from xpsr_cli.errors import MissingExtraError, UsageError, WeightsError
 from xpsr_cli.integrity import hash_file
-from xpsr_cli.settings import Mode, Precision, UpscaleSettings
+from xpsr_cli.settings import Mode, Precision, StartLatent, UpscaleSettings
 from xpsr_cli.weights import MODEL_CARD, find_add_on, find_base, find_model, model_name
 
 _PARTS = ("unet", "controlnet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -41,9 +41,12 @@ class ModelFiles:
 
     def note(self, settings: UpscaleSettings) -> str:
         """One sentence on what the model lacks for a mode, if it lacks anything."""
-        if settings.mode is not Mode.CASSR or self.add_on is not None:
+        if settings.mode is not Mode.CASSR or self.add_on is not None or settings.activate == NONE:
             return ""
-        return f"{model_name(self.folder)} has no reference attention: the reference is only where sampling starts."
+        lacking = f"{model_name(self.folder)} has no reference attention"
+        if settings.start not in (None, StartLatent.REFERENCE):
+            return f"{lacking}, and sampling starts from {settings.start.value}: the reference has no part in it."
+        return f"{lacking}: the reference is only where sampling starts."
 
 
 def find_files(
