@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,38 @@ def test_a_stored_reference_is_not_made_again(upscaler, tmp_path):
         pixels(stored, changed)
     pixels(stored, settings, photo(seed=1))
     assert len(list(tmp_path.glob("*/*.rgb"))) == 5
+
+
+def test_a_store_that_is_read_only_and_damaged_harms_nobody(upscaler, tmp_path, monkeypatch):
+    stored = Upscaler(upscaler.components, upscaler.placement, ReferenceStore(tmp_path / "store"))
+    settings = replace(CASCADE, activate="bicubic")
+    expected = pixels(stored, settings)
+    (kept,) = (tmp_path / "store").glob("*/*.rgb")
+    kept.write_bytes(kept.read_bytes()[:100])
+    monkeypatch.setattr("xpsr_cli.upscaling.reference_store.os.access", lambda *_: False)
+    assert np.array_equal(pixels(stored, settings, work_folder=tmp_path / "work"), expected)
+    assert len(list((tmp_path / "work").glob("reference-*.rgb"))) == 1
+    assert kept.stat().st_size == 100
+
+
+def test_the_reference_of_another_version_or_device_is_made_anew(upscaler, tmp_path, monkeypatch):
+    stored = Upscaler(upscaler.components, upscaler.placement, ReferenceStore(tmp_path))
+    settings = replace(CASCADE, activate="dfc")
+    pixels(stored, settings)
+    monkeypatch.setattr("xpsr_cli.upscaling.activation.__version__", "0.0.1")
+    pixels(stored, settings)
+    assert len(list(tmp_path.glob("*/*.rgb"))) == 2
+    for name in ("dfc", "xpsr", "scedit"):
+        assert make_activator(upscaler, replace(CASCADE, activate=name)).identity["device"] == "cpu"
+
+
+def test_the_files_of_an_activator_are_read_once(tiny_model, folder, tmp_path):
+    upscaler = Upscaler.from_components(load_components(tiny_model), "cpu", Precision.FP32)
+    tuner = shutil.copytree(folder / "activator", tmp_path / "tuner")
+    settings = replace(ALONE, activate=f"scedit:{tuner}")
+    expected = pixels(upscaler, settings)
+    shutil.rmtree(tuner)
+    assert np.array_equal(pixels(upscaler, settings), expected)
 
 
 def test_progress_is_told_of_one_stage_more(upscaler):

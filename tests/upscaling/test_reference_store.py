@@ -17,7 +17,7 @@ from xpsr_cli.upscaling.reference_store import ReferenceStore, content_digest, k
 
 SIZE = (30, 20)  # width, height
 KEY, OTHER, THIRD = "ab" * 32, "cd" * 32, "ef" * 32
-BYTES = 6 * 30 * 20
+BYTES = 6 * 30 * 20 + 32  # of the pixels, and their SHA-256
 
 
 def picture(seed=0):
@@ -71,6 +71,16 @@ def test_a_file_of_another_length_counts_as_absent(tmp_path):
     assert open_reference(path, SIZE) is None
 
 
+@pytest.mark.parametrize("damage", [slice(0, 1), slice(1000, 1006), slice(BYTES - 1, BYTES)])
+def test_a_file_of_other_bytes_counts_as_absent(tmp_path, damage):
+    path = tmp_path / "one.rgb"
+    keep_reference(bands(), SIZE, path)
+    values = bytearray(path.read_bytes())
+    values[damage] = bytes(255 - value for value in values[damage])
+    path.write_bytes(values)
+    assert open_reference(path, SIZE) is None
+
+
 def test_a_reference_outlives_its_file(tmp_path):
     path = tmp_path / "one.rgb"
     kept = keep_reference(bands(), SIZE, path)
@@ -87,6 +97,37 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
         keep_reference(bands(), SIZE, tmp_path / "one.rgb")
 
 
+def test_a_disk_that_fills_up_meanwhile_is_one_sentence_and_leaves_nothing(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (BYTES - 40, limits[1]))
+    try:
+        with pytest.raises(PhotoError, match="could not be kept"):
+            keep_reference(bands(), SIZE, tmp_path / "one.rgb")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_is_taken_by_a_folder_is_one_sentence(tmp_path):
+    path = tmp_path / "one.rgb"
+    path.mkdir()
+    with pytest.raises(PhotoError, match="could not be kept"):
+        keep_reference(bands(), SIZE, path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_killed_runs_left_goes_after_a_day(store):
+    path = store.place(KEY, SIZE)
+    keep_reference(bands(), SIZE, path)
+    fresh, old = (path.with_name(f".reference-{name}") for name in ("fresh", "old"))
+    for half_done in (fresh, old):
+        half_done.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    store.tidy(path)
+    assert sorted(path.parent.iterdir()) == sorted([fresh, path])
+
+
 def test_what_was_used_longest_ago_goes_first(store):
     store.most_bytes = 2 * BYTES
     paths = {}
@@ -94,7 +135,7 @@ def test_what_was_used_longest_ago_goes_first(store):
         paths[key] = store.place(key, SIZE)
         keep_reference(bands(), SIZE, paths[key])
         os.utime(paths[key], (1000 + age, 1000 + age))
-    store.tidy(paths[KEY])  # used again now
+    assert store.find(KEY, SIZE) is not None  # used again now
     third = store.place(THIRD, SIZE)
     keep_reference(bands(), SIZE, third)
     store.tidy(third)

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from xpsr_cli import __version__
 from xpsr_cli.activator_names import BICUBIC, DFC, SCEDIT, SPANDREL, XPSR, ActivatorName
 from xpsr_cli.device import Placement, memory_errors
 from xpsr_cli.errors import UsageError
 from xpsr_cli.models.degradation_free import clean_photo
 from xpsr_cli.models.loading import Components
 from xpsr_cli.models.reference_loading import ACTIVATOR
-from xpsr_cli.models.tuner_loading import load_tuner
+from xpsr_cli.models.tuner_loading import TunerActivator, load_tuner
 from xpsr_cli.photos.photo import Floats, PhotoSource
 from xpsr_cli.progress import Progress
 from xpsr_cli.sampling.tiles import Window
@@ -94,17 +95,24 @@ def make_activator(upscaler: Upscaler, settings: UpscaleSettings) -> Activator |
     if name.word == XPSR:
         return ShortRun(upscaler, settings, _usual_steps(upscaler.components))
     if name.word == SCEDIT:
-        tuner = load_tuner(name.path or _tuner_folder(upscaler.components), upscaler.components)
-        return ShortRun(upscaler.steered_by(tuner), settings, tuner.steps)
+        folder = name.path or _tuner_folder(upscaler.components)
+        tuner, steered = upscaler.loaded(folder, lambda: _steered(upscaler, folder))
+        return ShortRun(steered, settings, tuner.steps)
     if name.word == SPANDREL and name.path is not None:
         from xpsr_cli.upscaling.restorers import load_restorer  # needs an extra
 
-        return load_restorer(name.path, upscaler.placement)
+        file = name.path
+        return upscaler.loaded(file, lambda: load_restorer(file, upscaler.placement))
     return None
 
 
 def _usual_steps(components: Components) -> int:
     return components.reference.steps if components.reference else min(USUAL_STEPS, components.preset.steps)
+
+
+def _steered(upscaler: Upscaler, folder: Path) -> tuple[TunerActivator, Upscaler]:
+    tuner = load_tuner(folder, upscaler.components)
+    return tuner, upscaler.steered_by(tuner)
 
 
 def _tuner_folder(components: Components) -> Path:
@@ -142,6 +150,7 @@ class PixelHead:
         self.identity: Mapping[str, Any] = {
             "name": DFC,
             "weights": components.fingerprint,
+            "device": placement.device.type,
             "precision": str(placement.dtype),
         }
 
@@ -245,20 +254,22 @@ def make_reference(
     """
     size = output_size(*source.info.size, scale)
     machine = [torch.__version__, torch.get_num_threads()]  # what sums in another order rounds otherwise
-    key = digest([content_digest(source), scale, dict(activator.identity), machine])
-    path = store.place(key, size) if store else None
-    if path is None and work_folder is not None:
-        path = work_folder / f"reference-{key[:16]}.rgb"
+    key = digest([content_digest(source), scale, dict(activator.identity), machine, __version__])
     share = _Share(progress)
-    found = open_reference(path, size) if path else None
+    found = store.find(key, size) if store else None
+    place = store.place(key, size) if store and found is None else None
+    path = place
+    if found is None and place is None and work_folder is not None:
+        path = work_folder / f"reference-{key[:16]}.rgb"
+        found = open_reference(path, size)
     if found is None:
         run_folder = work_folder / "reference" if work_folder else None
         bands = activator.bands(source, scale, share, run_folder)
         found = keep_reference(share.of_rows(bands, size[1]), size, path)
         if run_folder is not None:
             shutil.rmtree(run_folder, ignore_errors=True)
-        if store and path and path.is_relative_to(store.folder):
-            store.tidy(path)
+        if store and place:
+            store.tidy(place)
     share.finish()
     return found
 

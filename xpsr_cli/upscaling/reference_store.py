@@ -1,8 +1,8 @@
 """References that were made before, in one place of the user's cache: another second stage needs no other first one.
 
-A file ``references/ab/abcd....rgb`` holds one, (H, W, 3) of 16 bits, by the digest of the photo's content and of all
-that made it. Files are whole or absent, so any number of processes may share the folder, whose size is bounded: those
-that were used longest ago go first.
+A file ``references/ab/abcd....rgb`` holds one, (H, W, 3) of 16 bits and their SHA-256, by the digest of the photo's
+content and of all that made it. Files are whole or absent, so any number of processes may share the folder, whose size
+is bounded: those that were used longest ago go first.
 """
 
 # shapes: H W pixels of a reference, h w of a window
@@ -13,8 +13,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,8 +31,13 @@ from xpsr_cli.user_cache import cache_folder
 
 MOST_BYTES = 2**31
 """What all references in the cache may take; one alone that is larger lies in the folder of the work."""
+_HALF_DONE = ".reference-"
+_ABANDONED_SECONDS = 24 * 3600
+"""After that long without a byte, who was writing a file has been killed."""
 _WHITE = 65535
 _ROWS = 256
+_PART_BYTES = 2**20
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class Reference:
@@ -60,12 +67,18 @@ class ReferenceStore:
         self.folder = cache_folder() / "references" if folder is None else folder
         self.most_bytes = most_bytes
 
+    def find(self, key: str, size: tuple[int, int]) -> Reference | None:
+        """The reference of that key and size (width, height), which counts as used now; ``None`` if it is not here."""
+        path = self._path(key)
+        found = open_reference(path, size)
+        if found is not None:
+            with suppress(OSError):
+                os.utime(path)
+        return found
+
     def place(self, key: str, size: tuple[int, int]) -> Path | None:
-        """Where the reference of that key and size (width, height) is kept; ``None`` if there is no room for it."""
-        path = self.folder / key[:2] / f"{key}.rgb"
-        if path.is_file():
-            return path
-        needed = _bytes(size)
+        """Where the reference of that key and size (width, height) is to be kept; ``None`` if there is no room."""
+        path, needed = self._path(key), _bytes(size)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             room = os.access(path.parent, os.W_OK) and shutil.disk_usage(path.parent).free > needed
@@ -74,9 +87,10 @@ class ReferenceStore:
         return path if room and needed <= self.most_bytes else None
 
     def tidy(self, kept: Path) -> None:
-        """Remove what was used longest ago until the rest fits; ``kept`` is in use now, and stays."""
-        with suppress(OSError):
-            os.utime(kept)
+        """Remove what was used longest ago until the rest fits; ``kept`` is in use now, and stays.
+
+        What runs left that were killed while they wrote goes too.
+        """
         files = []
         for path in self.folder.glob("*/*.rgb"):
             with suppress(OSError):
@@ -90,15 +104,23 @@ class ReferenceStore:
                 with suppress(OSError):
                     path.unlink()
                     total -= size
+        abandoned = time.time() - _ABANDONED_SECONDS
+        for path in self.folder.glob(f"*/{_HALF_DONE}*"):
+            with suppress(OSError):
+                if path.stat().st_mtime < abandoned:
+                    path.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.rgb"
 
 
 def open_reference(path: Path, size: tuple[int, int]) -> Reference | None:
-    """The reference (width, height) in a file; ``None`` if there is none, or one of another length."""
+    """The reference (width, height) in a file; ``None`` if there is none, or one that is not as it was written."""
     try:
         file = path.open("rb")
     except OSError:
         return None
-    if file.seek(0, os.SEEK_END) != _bytes(size):
+    if not _is_whole(file, size):
         file.close()
         return None
     return Reference(file, size)
@@ -114,17 +136,21 @@ def keep_reference(bands: Iterator[Floats], size: tuple[int, int], path: Path | 
         return Reference(pixels, size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".reference-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_HALF_DONE)
     except OSError as error:
         raise _refused(path, error) from error
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            digest = hashlib.sha256()
             for band in bands:
-                try:
-                    file.write(_quantized(band).tobytes())
-                except OSError as error:
-                    raise _refused(path, error) from error
-        os.replace(temporary, path)
+                values = _quantized(band).tobytes()
+                digest.update(values)
+                _write(file, values, path)
+            _write(file, digest.digest(), path)
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            raise _refused(path, error) from error
     finally:
         with suppress(OSError):
             os.unlink(temporary)
@@ -150,8 +176,36 @@ def _quantized(band: Floats) -> np.ndarray:
     return np.rint(np.clip(band, 0, 1) * _WHITE).astype("<u2")
 
 
+def _write(file: FileIO, values: bytes, path: Path) -> None:
+    """Write all at once, so that a full disk is told here and not again when the file is closed."""
+    left = memoryview(values)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _is_whole(file: BinaryIO, size: tuple[int, int]) -> bool:
+    """Whether all of it is there as it was written: after a power cut, files may hold zeros for what they held."""
+    try:
+        if file.seek(0, os.SEEK_END) != _bytes(size):
+            return False
+        file.seek(0)
+        digest, left = hashlib.sha256(), _bytes(size) - _DIGEST_BYTES
+        while left:
+            part = file.read(min(left, _PART_BYTES))
+            if not part:  # it is being cut short
+                return False
+            digest.update(part)
+            left -= len(part)
+        return file.read() == digest.digest()
+    except OSError:
+        return False
+
+
 def _bytes(size: tuple[int, int]) -> int:
-    return 6 * size[0] * size[1]
+    return 6 * size[0] * size[1] + _DIGEST_BYTES
 
 
 def _refused(path: Path, error: OSError) -> PhotoError:

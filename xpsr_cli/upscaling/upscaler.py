@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -59,6 +60,8 @@ from xpsr_cli.upscaling.plan import Plan
 from xpsr_cli.upscaling.reference_store import ReferenceStore
 from xpsr_cli.upscaling.stages import Stages
 
+Loaded = TypeVar("Loaded")
+
 
 class Upscaler:
     """Enlarges photos with one model. Nothing but photo, settings and model has a say in the result."""
@@ -71,6 +74,7 @@ class Upscaler:
         self.placement = placement
         self.references = references
         self.tuner: SkipTuner | None = None
+        self._loaded: dict[Path, Any] = {}
         self.prompts = PromptEncoder(components.tokenizer, components.text_encoder, placement)
         self.codec = make_codec(components.vae, placement)
 
@@ -89,6 +93,13 @@ class Upscaler:
             self.components, weights_files=(*self.components.weights_files, activator.weights_file)
         )
         return steered
+
+    def loaded(self, path: Path, load: Callable[[], Loaded]) -> Loaded:
+        """What ``load`` makes of an activator's files, read once however many photos there are."""
+        if path not in self._loaded:
+            self._loaded[path] = load()
+        made: Loaded = self._loaded[path]
+        return made
 
     @property
     def identity(self) -> dict[str, Any]:
