@@ -158,11 +158,12 @@ def tell(pictures: dict[str, list[Pixels]], crops: list[Pixels]) -> None:
             for mean, interval in zip(gains.mean(axis=0), bootstrap_intervals(gains), strict=True)
         ]
         print(f"{name:24}" + "".join(cells) + f"    {int((gains[:, 0] > 0).sum())}/{len(gains)}")
-    differences = [
-        np.abs(one.astype(int) - other).mean() / 255
-        for one, other in zip(pictures[CASCADE], pictures[WRONG], strict=True)
-    ]
-    print(f"mean difference between the right and a wrong reference: {np.mean(differences):.4f} of 1")
+    for name in (CASCADE, ORACLE):
+        differences = [
+            np.abs(one.astype(int) - other).mean() / 255
+            for one, other in zip(pictures[name], pictures[WRONG], strict=True)
+        ]
+        print(f"mean difference between {name} and {WRONG}: {np.mean(differences):.4f} of 1")
     before = measured(pictures[ENLARGED])
     for name in (ENLARGED, *(name for name in pictures if name.endswith("alone"))):
         found = measured(pictures[name])
