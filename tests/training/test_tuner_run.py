@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from small_photos import refusal
 from tiny_training import weights_digest
 
 from xpsr_cli.errors import UsageError, WeightsError
+from xpsr_cli.models.folders import WEIGHTS
 from xpsr_cli.models.loading import Components, load_components
 from xpsr_cli.models.tuner_loading import load_tuner
 from xpsr_cli.training.recipe import Recipe, load_recipe
@@ -102,12 +104,17 @@ def test_an_add_on_brings_the_tuner_that_it_was_trained_with(
 
 
 def test_another_base_another_kind_and_other_sizes_are_refused(
-    tiny_model: Path, tuner_run: Path, model: Components
+    tiny_model: Path, tuner_run: Path, model: Components, tmp_path: Path
 ) -> None:
     with pytest.raises(WeightsError, match="was trained for tiny, and the model is other"):
         load_tuner(tuner_run / "model", replace(model, name="other"))
     with pytest.raises(WeightsError, match="not an activator"):
         load_tuner(tiny_model, model)
+    damaged = shutil.copytree(tuner_run / "model", tmp_path / "damaged")
+    file = damaged / "skip_tuner" / WEIGHTS
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="is damaged or no skip tuner"):
+        load_tuner(damaged, model)
     with pytest.raises(UsageError, match="halves photos 2 times"):
         starting_tuner(model, recipe_of("model.hint_channels=[4, 4]").model, seed=0)
     with refusal(WeightsError, str(tuner_run / "model"), "belongs to tiny"):

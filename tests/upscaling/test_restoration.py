@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -155,7 +156,7 @@ def test_windows_cover_a_side_and_share_what_they_should(overlap):
         spans = window_spans(length, 192, overlap)
         assert spans[0][0] == 0
         assert spans[-1][1] == length
-        for (_, end), (start, last) in zip(spans, spans[1:], strict=False):
+        for (_, end), (start, last) in pairwise(spans):
             assert end - start == overlap
             assert last - start > overlap
 

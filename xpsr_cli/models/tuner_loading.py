@@ -50,7 +50,10 @@ def load_tuner(folder: Path, components: Components) -> TunerActivator:
     if type(steps) is not int or steps < 1:
         raise WeightsError(f"{folder / MODEL_CARD} says {steps!r} steps.", "Fetch or train the activator again.")
     path = weights_file(folder / TUNER)
-    tuner: SkipTuner = load_pretrained(SkipTuner, folder / TUNER, low_cpu_mem_usage=False)
+    try:
+        tuner: SkipTuner = load_pretrained(SkipTuner, folder / TUNER, low_cpu_mem_usage=False)
+    except WeightsError as error:
+        raise WeightsError(f"{path} is damaged or no skip tuner.", "Fetch or train the activator again.") from error
     _check_fits(tuner, components, path)
     unet = components.unet
     nn.Module.to(tuner.eval().requires_grad_(False), device=unet.device, dtype=unet.dtype)  # diffusers' own warns
