@@ -170,7 +170,7 @@ def test_a_reference_is_seen_in_the_result_and_told(upscale, photo, add_on):
     outcome = upscale("b.png", *CASSR, "--add-on", add_on, "--json")
     assert outcome.code == 0, outcome.err
     record = json.loads(outcome.out)
-    assert record["settings"]["mode"] == "cassr"
+    assert (record["settings"]["mode"], record["settings"]["activate"]) == ("cassr", "dfc")
     assert record["add_on"] == "tiny-cassr"
     assert "reference" not in outcome.err
     assert pixels(photo.with_name("b.png")).shape == (40, 48, 3)

@@ -48,7 +48,7 @@ def upscale_file(
         made = upscaler.upscale(photo, settings, progress, work_folder=claim.work_folder)
         info = result_info(made.info, made.info.size, claim.target, options)
         if options.metadata:
-            manifest = _manifest(claim, upscaler, made, settings, caption, options)
+            manifest = _manifest(claim, upscaler, made, caption, options)
             info = _with_manifest(info, manifest, claim.target, options)
         with _told_of(claim.target, claim.complete):
             write_bands(made.bands(), info, claim.complete, options, temporary=claim.temporary)
@@ -67,12 +67,7 @@ def deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _manifest(
-    claim: Claim,
-    upscaler: Upscaler,
-    made: Enlargement,
-    settings: UpscaleSettings,
-    caption: Caption,
-    options: OutputOptions,
+    claim: Claim, upscaler: Upscaler, made: Enlargement, caption: Caption, options: OutputOptions
 ) -> dict[str, Any]:
     told = {"model", "weights", "add_on", "add_on_weights"}
     machine = {name: value for name, value in upscaler.identity.items() if name not in told}
@@ -81,20 +76,13 @@ def _manifest(
         weights=upscaler.components.fingerprint,
         input_name=claim.source.name,
         input_sha256=claim.photo.sha256,
-        settings=deciding({**made.settings, "activate": _activator(upscaler, settings)}),
+        settings=deciding(made.settings),
         options=options,
         seed=made.seed,
         made_with=machine,
         captioner=caption.captioner,
         reference=_reference(claim, upscaler),
     )
-
-
-def _activator(upscaler: Upscaler, settings: UpscaleSettings) -> str | None:
-    """Who made the reference, also where nobody was named; ``None`` where there was none."""
-    from xpsr_cli.upscaling.activation import chosen_activator
-
-    return None if settings.mode is Mode.XPSR else str(chosen_activator(upscaler.components, settings))
 
 
 def _reference(claim: Claim, upscaler: Upscaler) -> dict[str, Any]:

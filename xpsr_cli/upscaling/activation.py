@@ -191,7 +191,8 @@ class ShortRun:
     @property
     def identity(self) -> Mapping[str, Any]:
         """See :attr:`Activator.identity`: all settings of the run, and the model."""
-        return {"name": XPSR, **self._upscaler.identity, **asdict(replace(self._settings, tile_batch=None))}
+        settings = replace(self._settings, tile_batch=None, in_memory_mp=0.0)  # which change no byte
+        return {"name": XPSR, **self._upscaler.identity, **asdict(settings)}
 
     def bands(
         self, source: PhotoSource, scale: float, progress: Progress, work_folder: Path | None

@@ -201,6 +201,8 @@ class Upscaler:
                 return decoder(window)
 
         used = _plain({**asdict(settings), **asdict(preset)})
+        if settings.mode is not Mode.XPSR:
+            used["activate"] = str(chosen_activator(self.components, settings))
         del used["captions"]  # who the model is best told by, which is not who wrote these prompts
         return Enlargement(source.info, canvas, plan, decode, rows, stages, used)
 
