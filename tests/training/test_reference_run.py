@@ -147,7 +147,7 @@ def test_a_run_leaves_an_add_on_that_the_base_can_read(
     assert run(recipe_of(*changes), photos, tmp_path, init_from=tiny_model, device="cpu")
     loaded = load_reference(model, tmp_path / "model")
     assert loaded.reference is not None
-    assert (loaded.reference.name, loaded.reference.activator) == ("xpsr-mini-cassr", "xpsr")
+    assert (loaded.reference.name, loaded.reference.activator) == ("xpsr-mini-cassr", "dfc")
     for part in ("unet", "controlnet"):
         before, after = named_weights(getattr(model, part)), named_weights(getattr(loaded, part))
         assert all(torch.equal(value, after[key]) for key, value in before.items())
