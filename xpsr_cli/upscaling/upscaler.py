@@ -16,11 +16,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from xpsr_cli.activator_names import NONE
 from xpsr_cli.device import Fitting, Placement, choose_placement, memory_errors
 from xpsr_cli.errors import PhotoError, UsageError
 from xpsr_cli.models.loading import Components
-from xpsr_cli.models.semantic_fusion import PromptPair
 from xpsr_cli.models.skip_tuner import SkipTuner
 from xpsr_cli.models.tuner_loading import TunerActivator
 from xpsr_cli.photos.photo import PhotoInfo, PhotoSource
@@ -29,19 +27,16 @@ from xpsr_cli.sampling.denoiser import Guided, TunedDenoiser, WindowDenoiser, Wi
 from xpsr_cli.sampling.latent_canvas import LatentCanvas
 from xpsr_cli.sampling.latents import Decode, make_codec
 from xpsr_cli.sampling.noise import CanvasNoise, NoiseSource
-from xpsr_cli.sampling.prompts import NearestPrompts, PromptEncoder, encode_prompts, guidance_rows
-from xpsr_cli.sampling.sampler import first_step, sample, start_latents
+from xpsr_cli.sampling.prompts import PromptEncoder
+from xpsr_cli.sampling.sampler import sample, start_latents
 from xpsr_cli.sampling.schedulers import Scheduler, make_scheduler
 from xpsr_cli.sampling.tiled import Tiled
 from xpsr_cli.sampling.tiles import CanvasImage, CanvasLatents, Window, window_grid
 from xpsr_cli.settings import (
     MIN_SIDE_PX,
-    REFERENCE_STRENGTH,
-    ColorFix,
     Mode,
     Precision,
     SamplingPreset,
-    Sizing,
     StartLatent,
     UpscaleSettings,
     output_size,
@@ -56,8 +51,10 @@ from xpsr_cli.upscaling.activation import (
 )
 from xpsr_cli.upscaling.canvas import Canvas, canvas_size
 from xpsr_cli.upscaling.enlargement import Enlargement, decoding_rows
+from xpsr_cli.upscaling.modes import first_working_step, reads_reference, working_preset
 from xpsr_cli.upscaling.plan import Plan
 from xpsr_cli.upscaling.reference_store import ReferenceStore
+from xpsr_cli.upscaling.region_prompts import check_regions, window_prompts
 from xpsr_cli.upscaling.stages import Stages
 
 Loaded = TypeVar("Loaded")
@@ -121,14 +118,14 @@ class Upscaler:
             raise PhotoError(
                 f"{info.name} is {info.width} x {info.height} pixels.", f"Each side takes {MIN_SIDE_PX} at least."
             )
-        _check_regions(info, settings)
-        preset, cell = self._preset(settings), self.codec.factor  # pixels
+        check_regions(info, settings)
+        preset, cell = working_preset(self.components, settings), self.codec.factor  # pixels
         size = output_size(info.width, info.height, settings.scale)
         width, height = (side // cell for side in canvas_size(size, preset.sizing))
         windows = window_grid(height, width, preset.tile_size // cell, preset.tile_overlap // cell)
         latent_bytes = 2 * 4 * self.codec.channels * height * width
         in_files = size[0] * size[1] > settings.in_memory_mp * 1e6
-        steps = 0 if settings.mode is Mode.ACTIVATOR else preset.steps - _first_step(settings, preset)
+        steps = 0 if settings.mode is Mode.ACTIVATOR else preset.steps - first_working_step(settings, preset)
         return Plan(size, (height, width), windows, steps, latent_bytes, in_files)
 
     def reference_steps(self, settings: UpscaleSettings) -> int:
@@ -139,15 +136,16 @@ class Upscaler:
     @torch.no_grad()
     def seconds_per_window(self, settings: UpscaleSettings) -> float:
         """How long one window takes at one step, measured on a grey one after another that warms up."""
-        preset = self._preset(settings)
+        preset = working_preset(self.components, settings)
         side = preset.tile_size // self.codec.factor
         window, latents = Window(0, 0, side, side), torch.zeros(1, self.codec.channels, side, side)
-        prompts = self.window_prompts(settings, preset)
+        prompts = window_prompts(self.prompts, settings, preset)
 
         def grey(place: Window) -> Tensor:
             return torch.full((1, 3, place.h, place.w), 0.5)
 
-        denoise = self.denoiser(grey, prompts, preset, reference=grey if self._reads(settings) else None)
+        reference = grey if reads_reference(self.components, settings) else None
+        denoise = self.denoiser(grey, prompts, preset, reference=reference)
         for _ in range(2):
             started = time.perf_counter()
             denoise(latents, 999, window)
@@ -178,7 +176,7 @@ class Upscaler:
             OutOfMemoryError: the device's memory does not suffice, now or when the pixels are made.
         """
         settings = settings or UpscaleSettings()
-        preset = self._preset(settings)
+        preset = working_preset(self.components, settings)
         plan = self.plan(source.info, settings)
         canvas = Canvas(source, settings.scale, preset.sizing)
         rows, stages = decoding_rows(plan.cells, self.codec.factor, self.codec.lowest), Stages(progress)
@@ -222,8 +220,8 @@ class Upscaler:
         noise = CanvasNoise(settings.seed, self.codec.channels)
         with stages("prompts", 1):
             cells_per_px = canvas.visible[0] / canvas.photo.width / self.codec.factor
-            prompts = self.window_prompts(settings, preset, cells_per_px)
-            read = reference if self._reads(settings) else None
+            prompts = window_prompts(self.prompts, settings, preset, cells_per_px)
+            read = reference if reads_reference(self.components, settings) else None
             denoiser = self.denoiser(canvas.image, prompts, preset, reference=read)
             stages.progress.advance()
         folder, first = work_folder if plan.in_files else None, preset.steps - plan.steps
@@ -236,28 +234,6 @@ class Upscaler:
             tiled = Tiled(denoiser, plan.windows, at_a_time=at_a_time, progress=stages.progress)
             sample(tiled, latents, scheduler, noise)
         return latents
-
-    def window_prompts(
-        self, settings: UpscaleSettings, preset: SamplingPreset, cells_per_px: float = 1.0
-    ) -> WindowPrompts:
-        """The prompts of every window, encoded once per text. With region prompts a window takes the nearest one's.
-
-        ``cells_per_px`` are the latent cells that a pixel of the photo takes.
-        """
-
-        def rows(prompt: str) -> PromptPair:
-            pairs = encode_prompts(self.prompts, prompt, settings.low_prompt, preset)
-            return guidance_rows(preset.guidance_scale, *pairs)
-
-        if not settings.region_prompts:
-            everywhere = rows(settings.prompt)
-            return lambda _: everywhere
-        by_text = {region.prompt: rows(region.prompt) for region in settings.region_prompts}
-        centres = [
-            ((region.top + region.height / 2) * cells_per_px, (region.left + region.width / 2) * cells_per_px)
-            for region in settings.region_prompts
-        ]
-        return NearestPrompts([by_text[region.prompt] for region in settings.region_prompts], centres)
 
     def denoiser(
         self,
@@ -282,30 +258,6 @@ class Upscaler:
             reference=reference,
         )
         return Guided(networks, preset.guidance_scale)
-
-    def _preset(self, settings: UpscaleSettings) -> SamplingPreset:
-        """The model's preset under the settings, and under what their mode needs."""
-        preset = settings.resolve(self.components.preset)
-        if settings.mode is Mode.ACTIVATOR:  # what it makes is shown as it is
-            return replace(preset, color_fix=ColorFix.NONE, sizing=Sizing.PAD)
-        makes_reference = settings.mode is Mode.CASSR and chosen_activator(self.components, settings).word != NONE
-        if makes_reference and self.components.reference is None and settings.start is None:
-            preset = replace(preset, start=StartLatent.REFERENCE)  # what else could the model do with one?
-        if preset.start is StartLatent.NOISE and _first_step(settings, preset):
-            raise UsageError(
-                f"strength is {settings.strength:g}, and {self.components.name} starts from noise alone.",
-                "Add --start lr or --start reference.",
-            )
-        if makes_reference and preset.start is StartLatent.REFERENCE and preset.steps == 1:
-            raise UsageError(
-                "One step begins with noise, whatever is there to start from.", "Add --steps 4, for instance."
-            )
-        return preset
-
-    def _reads(self, settings: UpscaleSettings) -> bool:
-        """Whether the networks look at a reference."""
-        reads = settings.mode is Mode.CASSR and self.components.reference is not None
-        return reads and chosen_activator(self.components, settings).word != NONE
 
     def _reference(
         self,
@@ -356,29 +308,12 @@ class Upscaler:
         return lambda window: torch.zeros(1, self.codec.channels, window.h, window.w)
 
 
-def _check_regions(info: PhotoInfo, settings: UpscaleSettings) -> None:
-    """:class:`PhotoError` for a prompt of a place that the photo does not have: its caption may be another photo's."""
-    for region in settings.region_prompts:
-        if region.left + region.width > info.width or region.top + region.height > info.height:
-            place = f"{region.width} x {region.height} pixels at {region.left}, {region.top}"
-            raise PhotoError(
-                f"The caption of {info.name} speaks of {place}, and the photo is {info.width} x {info.height} pixels.",
-                "Correct its regions, or describe the photo anew.",
-            )
-
-
 def _doing(info: PhotoInfo, settings: UpscaleSettings) -> tuple[str, str]:
     """What is being done, and what may help, when the memory does not suffice."""
     return (
         f"{info.name} ({info.width} x {info.height} pixels) at scale {settings.scale:g}",
         "Try a smaller --tile-size, --tile-batch 1 or a smaller --scale.",
     )
-
-
-def _first_step(settings: UpscaleSettings, preset: SamplingPreset) -> int:
-    """The first step that is done: from a reference, those are left out by default that would drown it in noise."""
-    usual = REFERENCE_STRENGTH if preset.start is StartLatent.REFERENCE else 1.0
-    return first_step(preset.steps, usual if settings.strength is None else settings.strength)
 
 
 def _done(latents: LatentCanvas, plan: Plan) -> int:
