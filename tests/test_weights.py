@@ -143,7 +143,7 @@ def test_a_model_is_called_as_its_card_says_or_its_folder_is(model):
     (model / "xpsr.json").unlink()
     assert weights.model_name(model) == "model"
     (model / "xpsr.json").write_text("{")
-    with refusal(WeightsError, "xpsr.json is damaged"):
+    with refusal(WeightsError, "xpsr.json is not JSON"):
         weights.model_name(model)
 
 

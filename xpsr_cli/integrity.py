@@ -1,4 +1,4 @@
-"""Whether files of weights are whole: SHA-256 sums beside them, and the length a safetensors header promises."""
+"""Whether files of weights are whole: JSON, SHA-256 sums, and the length a safetensors header promises."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from xpsr_cli.errors import WeightsError
 
@@ -35,6 +36,19 @@ def hash_file(path: Path) -> str:
     if status.st_mtime_ns + _SETTLED_NS < now:
         _hashes[name] = (state, digest)
     return digest
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; :class:`WeightsError` if the file is missing or not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the model folder.") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON: {error}.", "Fetch or save the weights again.") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds a {type(content).__name__} instead of an object.")
+    return content
 
 
 def read_sums(folder: Path) -> dict[str, str]:

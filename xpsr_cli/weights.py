@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from xpsr_cli.errors import UsageError, WeightsError
-from xpsr_cli.integrity import hash_file, read_sums
+from xpsr_cli.integrity import hash_file, read_json, read_sums
 from xpsr_cli.settings import SamplingPreset
 
 DEFAULT_MODEL = "xpsr-mini"
@@ -280,17 +280,7 @@ def find_add_on(named: str | None, model_folder: Path) -> Path | None:
 def _read_card(folder: Path) -> dict[str, Any]:
     """What a folder of weights says of itself; nothing if it has no card, :class:`WeightsError` for a damaged one."""
     path = folder / MODEL_CARD
-    if not path.is_file():
-        return {}
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the folder.") from error
-    except ValueError as error:
-        raise WeightsError(f"{path} is damaged: {error}.", "Fetch or save the weights again.") from None
-    if not isinstance(card, dict):
-        raise WeightsError(f"{path} is damaged: it holds no JSON object.", "Fetch or save the weights again.")
-    return card
+    return read_json(path) if path.is_file() else {}
 
 
 def read_vocabulary(name: str) -> list[str]:

@@ -13,7 +13,8 @@ from xpsr_cli.device import Placement, memory_errors
 from xpsr_cli.errors import UsageError, WeightsError
 from xpsr_cli.exploring.priors import Prior
 from xpsr_cli.exploring.published import MODEL_INDEX
-from xpsr_cli.models.folders import CONFIG, read_json
+from xpsr_cli.integrity import read_json
+from xpsr_cli.models.folders import CONFIG
 from xpsr_cli.models.pixel_cascade import KIND as CASCADE
 from xpsr_cli.weights import MODEL_CARD, WeightsEntry, hub_folder, installed_folder, load_registry
 

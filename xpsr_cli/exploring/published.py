@@ -21,8 +21,8 @@ from transformers.utils import logging as transformers_logging
 from xpsr_cli.device import Placement, is_out_of_memory
 from xpsr_cli.errors import WeightsError
 from xpsr_cli.exploring.text_score import JUDGE, TextScorer, published_scorer
-from xpsr_cli.integrity import hash_file
-from xpsr_cli.models.folders import CONFIG, check_shapes, read_json
+from xpsr_cli.integrity import hash_file, read_json
+from xpsr_cli.models.folders import CONFIG, check_shapes
 
 SCHEDULER = "scheduler_config.json"
 MODEL_INDEX = "model_index.json"

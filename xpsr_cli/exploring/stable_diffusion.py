@@ -26,7 +26,8 @@ from xpsr_cli.exploring.operators import Size
 from xpsr_cli.exploring.priors import Predict, PriorStage, Request
 from xpsr_cli.exploring.published import PublishedPrior, load_network, need_parts, scheduler_fields, weights_files
 from xpsr_cli.exploring.stages import GuidedNetwork, guidance_texts, words_only
-from xpsr_cli.models.folders import CONFIG, read_json
+from xpsr_cli.integrity import read_json
+from xpsr_cli.models.folders import CONFIG
 from xpsr_cli.models.loading import load_tokenizer
 from xpsr_cli.sampling.prompts import PromptEncoder
 from xpsr_cli.settings import LongPrompts

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from xpsr_cli.errors import WeightsError
-from xpsr_cli.models.folders import read_json
+from xpsr_cli.integrity import read_json
 from xpsr_cli.models.loading import load_pretrained, load_tokenizer
 from xpsr_cli.photos.photo import Pixels
 from xpsr_cli.weights import hub_folder

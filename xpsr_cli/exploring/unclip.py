@@ -35,7 +35,7 @@ from xpsr_cli.exploring.published import (
     weights_files,
 )
 from xpsr_cli.exploring.stages import GuidedNetwork, PixelStage, cascade_sizes, guidance_texts
-from xpsr_cli.models.folders import read_json
+from xpsr_cli.integrity import read_json
 from xpsr_cli.models.loading import load_tokenizer
 
 PIPELINES = ("UnCLIPPipeline",)

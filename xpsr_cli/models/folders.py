@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from xpsr_cli.errors import WeightsError
+from xpsr_cli.integrity import read_json
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.encoder import LatentEncoder
 from xpsr_cli.models.published import ACCEPTED, published_key
@@ -146,19 +147,6 @@ def check_shapes(
             f"{path} does not fit its config.json: {'; '.join(told)}.",
             "The folder mixes two models, or is not an XPSR one.",
         )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; :class:`WeightsError` if the file is missing or not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.", "Check the model folder.") from error
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}.", "Fetch or save the weights again.") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__} instead of an object.")
-    return content
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from xpsr_cli.errors import WeightsError
-from xpsr_cli.integrity import hash_file
+from xpsr_cli.integrity import hash_file, read_json
 from xpsr_cli.models.controlnet import XpsrControlNet
 from xpsr_cli.models.folders import (
     CONFIG,
@@ -24,7 +24,6 @@ from xpsr_cli.models.folders import (
     load_controlnet,
     load_unet,
     published_keys,
-    read_json,
     save_controlnet,
     save_unet,
     weights_file,

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from xpsr_cli.errors import WeightsError
-from xpsr_cli.models.folders import CONFIG, read_json, weights_file, write_json
+from xpsr_cli.integrity import read_json
+from xpsr_cli.models.folders import CONFIG, weights_file, write_json
 from xpsr_cli.models.loading import SCHEDULER, TEXT_WEIGHTS, load_pretrained, load_tokenizer, no_progress_bar
 from xpsr_cli.weights import MODEL_CARD
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from xpsr_cli.activator_names import ACTIVATORS, BICUBIC, NONE, SPANDREL
 from xpsr_cli.errors import WeightsError
+from xpsr_cli.integrity import read_json
 from xpsr_cli.models.encoder import LatentEncoder
-from xpsr_cli.models.folders import CONFIG, WEIGHTS, check_shapes, read_json, weights_file, write_json
+from xpsr_cli.models.folders import CONFIG, WEIGHTS, check_shapes, weights_file, write_json
 from xpsr_cli.models.loading import Components, ReferenceAddOn
 from xpsr_cli.models.published import published_key
 from xpsr_cli.models.reference_attention import ReferenceForm

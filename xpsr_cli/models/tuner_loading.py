@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from xpsr_cli.errors import WeightsError
-from xpsr_cli.models.folders import check_shapes, read_json, weights_file, write_json
+from xpsr_cli.integrity import read_json
+from xpsr_cli.models.folders import check_shapes, weights_file, write_json
 from xpsr_cli.models.loading import Components, load_pretrained
 from xpsr_cli.models.reference_loading import check_base
 from xpsr_cli.models.skip_tuner import SkipTuner

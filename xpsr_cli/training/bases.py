@@ -11,8 +11,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from xpsr_cli.errors import WeightsError
+from xpsr_cli.integrity import read_json
 from xpsr_cli.models.controlnet import XpsrControlNet
-from xpsr_cli.models.folders import CONFIG, WEIGHTS, read_json, weights_file
+from xpsr_cli.models.folders import CONFIG, WEIGHTS, weights_file
 from xpsr_cli.models.loading import (
     SCHEDULER,
     TEXT_WEIGHTS,

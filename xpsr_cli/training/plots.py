@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -115,7 +116,7 @@ def _panel(curve: Curve) -> Image.Image:
         draw.text((x, PANEL_PX[1] - bottom + 4), label, fill=INK, anchor="ma")
     draw.text((left, 4), f"{curve.title}  (last {values[-1]:.4g})", fill=INK)
     across = float(PANEL_PX[0] - right)
-    for (who, points), colour in reversed(list(zip(curve.beside.items(), BESIDE, strict=False))):
+    for (who, points), colour in reversed(list(zip(curve.beside.items(), cycle(BESIDE)))):
         _line(draw, [place(point) for point in points], colour)
         draw.text((across, 4), who, fill=colour, anchor="ra")
         across -= draw.textlength(f"{who}  ")

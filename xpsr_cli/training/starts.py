@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from xpsr_cli.errors import UsageError, WeightsError
-from xpsr_cli.models.folders import read_json, write_json
+from xpsr_cli.integrity import read_json
+from xpsr_cli.models.folders import write_json
 from xpsr_cli.models.loading import Components
 from xpsr_cli.models.pixel_cascade import PixelCascade
 from xpsr_cli.models.reference_loading import KIND as REFERENCE_KIND
